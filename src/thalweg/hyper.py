@@ -1,0 +1,272 @@
+"""Hyperparameters as data: one declaration, from which everything else is derived.
+
+A declaration (`Real`, `Reals`, `Integer`, `Flag`, `Choice`) validates a value and words the
+refusal, fills a row of the documentation, describes a command-line option, and produces invalid
+samples, so that a test can prove that each of them is refused.
+"""
+
+import math
+import numbers
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from thalweg.errors import InputError, nearest
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A range of finite numbers, each end open or closed.
+
+    >>> str(Interval(0, 1, closed="left")), 0 in Interval(0, 1, closed="left")
+    ('[0, 1)', True)
+    >>> 1 in Interval(0, 1, closed="left"), float("nan") in Interval()
+    (False, False)
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    closed: str = "both"  # "both", "left", "right" or "neither"; an infinite end is always open
+
+    def __contains__(self, x: float) -> bool:
+        if not math.isfinite(x):
+            return False
+        above = x >= self.low if self.closed in ("both", "left") else x > self.low
+        below = x <= self.high if self.closed in ("both", "right") else x < self.high
+        return above and below
+
+    def __str__(self) -> str:
+        left = "[" if self.closed in ("both", "left") and math.isfinite(self.low) else "("
+        right = "]" if self.closed in ("both", "right") and math.isfinite(self.high) else ")"
+        return f"{left}{_short(self.low)}, {_short(self.high)}{right}"
+
+    @property
+    def words(self) -> str:
+        """The range in words, for a message: ``a number in [0, 1)``, ``a finite number above 0``."""
+        if math.isinf(self.low) and math.isinf(self.high):
+            return "a finite number"
+        if math.isinf(self.high):
+            end = "of at least" if self.closed in ("both", "left") else "above"
+            return f"a finite number {end} {_short(self.low)}"
+        return f"a number in {self}"
+
+    def outside(self) -> Iterator[float]:
+        """Yield numbers that are not in the range: just over each end, and the non-finite ones."""
+        yield from (math.nan, math.inf, -math.inf)
+        if math.isfinite(self.low):
+            yield self.low - 1
+            if self.closed not in ("both", "left"):
+                yield self.low
+        if math.isfinite(self.high):
+            yield self.high + 1
+            if self.closed not in ("both", "right"):
+                yield self.high
+
+
+ANY: Final = Interval()
+AT_LEAST_0: Final = Interval(0.0)
+ABOVE_0: Final = Interval(0.0, closed="neither")
+UNIT: Final = Interval(0.0, 1.0, closed="left")  # [0, 1): the memory of an average
+
+
+def _short(x: float) -> str:
+    return f"{x:g}"
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """What all declarations share: the default and one line of meaning. Abstract."""
+
+    default: Any
+    meaning: str
+
+    @property
+    def must(self) -> str:
+        """What a value must be, to follow the word *must be* in a message."""
+        raise NotImplementedError
+
+    def accepts(self, value: Any) -> bool:
+        """Tell whether the value is valid."""
+        raise NotImplementedError
+
+    def invalid(self) -> Iterator[Any]:
+        """Yield values that must be refused, for tests."""
+        raise NotImplementedError
+
+    def parse(self, text: str) -> Any:
+        """Read a value as a person types it on the command line; raises ValueError."""
+        raise NotImplementedError
+
+    def check(self, name: str, owner: str, value: Any) -> None:
+        """Refuse an invalid value in words.
+
+        >>> Real(0.001, "learning rate", ABOVE_0).check("lr", "Adam", -1.0)
+        Traceback (most recent call last):
+        thalweg.errors.InputError: lr of Adam must be a finite number above 0; got -1.0. The default
+        is 0.001.
+        """
+        if not self.accepts(value):
+            raise InputError(
+                f"{name} of {owner}", f"be {self.must}", repr(value), f"The default is {self.default}."
+            )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True)
+class Real(Hyperparameter):
+    """One real number in an interval."""
+
+    interval: Interval = ANY
+
+    @property
+    def must(self) -> str:
+        """What a value must be."""
+        return self.interval.words
+
+    def accepts(self, value: Any) -> bool:
+        """Tell whether the value is a number of the interval; a bool is not a number here."""
+        return _is_number(value) and float(value) in self.interval
+
+    def invalid(self) -> Iterator[Any]:
+        """Yield numbers outside the interval and things that are no number."""
+        yield from self.interval.outside()
+        yield from ("a", None, True)
+
+    def parse(self, text: str) -> float:
+        """Read one number."""
+        return float(text)
+
+
+@dataclass(frozen=True)
+class Reals(Hyperparameter):
+    """A fixed number of reals, as many as the default has, all of one interval."""
+
+    interval: Interval = ANY
+
+    @property
+    def must(self) -> str:
+        """What a value must be."""
+        return f"{len(self.default)} numbers, each {self.interval.words}"
+
+    def accepts(self, value: Any) -> bool:
+        """Tell whether the value is a tuple or list of the right length with valid entries."""
+        return (
+            isinstance(value, tuple | list)
+            and len(value) == len(self.default)
+            and all(_is_number(x) and float(x) in self.interval for x in value)
+        )
+
+    def invalid(self) -> Iterator[Any]:
+        """Yield tuples with one bad entry, of the wrong length, and a bare number."""
+        for bad in self.interval.outside():
+            for place in range(len(self.default)):
+                yield tuple(bad if i == place else x for i, x in enumerate(self.default))
+        yield self.default[:-1]
+        yield self.default[0]
+
+    def parse(self, text: str) -> tuple[float, ...]:
+        """Read numbers between commas."""
+        return tuple(float(x) for x in text.split(","))
+
+
+@dataclass(frozen=True)
+class Integer(Hyperparameter):
+    """One whole number in an interval."""
+
+    interval: Interval = ANY
+
+    @property
+    def must(self) -> str:
+        """What a value must be."""
+        return self.interval.words.replace("finite number", "whole number").replace(
+            "number in", "whole number in"
+        )
+
+    def accepts(self, value: Any) -> bool:
+        """Tell whether the value is a whole number of the interval; 2.0 is not."""
+        return (
+            isinstance(value, numbers.Integral)
+            and not isinstance(value, bool)
+            and int(value) in self.interval
+        )
+
+    def invalid(self) -> Iterator[Any]:
+        """Yield numbers outside the interval and things that are no whole number."""
+        yield from self.interval.outside()
+        yield from (self.default + 0.5, "a", None, True)
+
+    def parse(self, text: str) -> int:
+        """Read one whole number."""
+        return int(text)
+
+
+@dataclass(frozen=True)
+class Flag(Hyperparameter):
+    """Yes or no. It chooses the structure of a method, so it never varies inside one update."""
+
+    @property
+    def must(self) -> str:
+        """What a value must be."""
+        return "True or False"
+
+    def accepts(self, value: Any) -> bool:
+        """Tell whether the value is a bool."""
+        return isinstance(value, bool)
+
+    def invalid(self) -> Iterator[Any]:
+        """Yield things that are no bool."""
+        yield from (1.5, "yes", None)
+
+    def parse(self, text: str) -> bool:
+        """Read true or false."""
+        return {"true": True, "false": False}[text.lower()]
+
+
+@dataclass(frozen=True)
+class Choice(Hyperparameter):
+    """One name out of several. Like a flag it never varies inside one update."""
+
+    options: tuple[str, ...] = ()
+
+    @property
+    def must(self) -> str:
+        """What a value must be."""
+        return f"one of {', '.join(self.options)}"
+
+    def accepts(self, value: Any) -> bool:
+        """Tell whether the value is one of the names."""
+        return value in self.options
+
+    def invalid(self) -> Iterator[Any]:
+        """Yield things that are none of the names."""
+        yield from ("none of these", 1, None)
+
+    def parse(self, text: str) -> str:
+        """Read a name."""
+        return text
+
+
+def check_all(owner: str, declared: Mapping[str, Hyperparameter], values: Mapping[str, Any]) -> None:
+    """Refuse an unknown name or an invalid value, in words.
+
+    >>> check_all("Adam", {"lr": Real(0.001, "learning rate", ABOVE_0)}, {"lrr": 1.0})
+    Traceback (most recent call last):
+    thalweg.errors.InputError: the hyperparameters of Adam must be among lr; got 'lrr'. Did you mean lr?
+    """
+    for name, value in values.items():
+        if name not in declared:
+            raise InputError(
+                f"the hyperparameters of {owner}",
+                f"be among {', '.join(declared)}",
+                repr(name),
+                nearest(name, declared),
+            )
+        declared[name].check(name, owner, value)
+
+
+def documentation_rows(declared: Mapping[str, Hyperparameter]) -> list[tuple[str, str, str, str]]:
+    """Return one row a hyperparameter: name, default, what it must be, meaning."""
+    return [(name, str(h.default), h.must, h.meaning) for name, h in declared.items()]

@@ -1,0 +1,260 @@
+"""What is stored and drawn: frozen records of plain values, free of torch.
+
+Everything that a race leaves behind is here, so that a report redraws and a verdict is judged again
+from the store alone. A number that does not exist (the loss of a diverged run, a test that was never
+read) is None, never NaN: every record is valid JSON. A name ending in ``_seconds`` or ``_at`` says
+that the value is a time or a date; nothing else in a record depends on the clock of the machine.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeVar
+
+R = TypeVar("R")
+
+
+class Direction(StrEnum):
+    """Whether more or less of a score is better."""
+
+    HIGHER = "higher"
+    LOWER = "lower"
+
+    @property
+    def sign(self) -> int:
+        """+1 where higher is better, −1 where lower is: sign × score is to be maximised."""
+        return 1 if self is Direction.HIGHER else -1
+
+
+class Outcome(StrEnum):
+    """How a trial ended."""
+
+    COMPLETED = "completed"
+    STOPPED_EARLY = "stopped early"
+    DIVERGED = "diverged"
+
+    @property
+    def sentence(self) -> str:
+        """The outcome as a sentence that a person reads."""
+        return {
+            Outcome.COMPLETED: "The whole budget was trained.",
+            Outcome.STOPPED_EARLY: "Validation stopped improving; the best weights were restored.",
+            Outcome.DIVERGED: "The loss left all bounds or stopped being a number; training ended there.",
+        }[self]
+
+
+class Stage(StrEnum):
+    """What a trial was run for."""
+
+    TUNING = "tuning"  # one rate of one optimizer, to choose among rates; never compared
+    FINAL = "final"  # the chosen rate on a fresh seed; only these are compared
+    SINGLE = "single"  # a training of its own
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured at one evaluation of the validation part."""
+
+    step: int  # updates done
+    epoch: float  # passes over the training part done
+    loss: float | None  # mean validation loss
+    metrics: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one trial left: curves, outcome, cost."""
+
+    key: str  # identifies task, recipe, seed, budget and execution: equal keys, equal numbers
+    contender: str  # the name under which it runs in a race, e.g. "adam"
+    stage: Stage
+    rate: float
+    seed: int
+    recipe: Mapping[str, Any]  # as in a recipe's TOML
+    outcome: Outcome
+    steps: int  # updates done, of `budget_steps`
+    budget_steps: int
+    initial_loss: float | None
+    loss_steps: tuple[int, ...]  # losses[i] is the mean training loss over the updates since
+    losses: tuple[float | None, ...]  # loss_steps[i-1], up to and including loss_steps[i]
+    evaluations: tuple[Evaluation, ...]
+    score: float | None  # the ranking metric on the validation part; None: diverged
+    train: Mapping[str, float | None]  # "loss" and metrics on the training part at the end
+    validation: Mapping[str, float | None]
+    test: Mapping[str, float | None] | None  # read once, by final trials only
+    clipped_fraction: float  # share of updates whose gradient was clipped
+    parameters: int  # numbers that are trained
+    state_bytes_per_parameter: float
+    step_seconds: float | None  # median time of one update, on this machine
+    total_seconds: float
+    started_at: str  # ISO 8601, UTC
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One optimizer in a race and the rates that it starts with."""
+
+    name: str
+    recipe: Mapping[str, Any]  # as in a recipe's TOML; the rate is replaced by each trial's
+    rates: tuple[float, ...]  # the grid that tuning starts from; a single one is given, not tuned
+    quota: int  # rates that tuning may try in all
+    tuned: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A race as data, fixed before its first trial."""
+
+    task: str
+    task_fingerprint: str
+    metric: str  # the name that ranks: a metric of the task, or "loss"
+    direction: Direction
+    contenders: tuple[Contender, ...]
+    steps: int
+    epochs: float
+    batch_size: int
+    train_examples: int
+    validation_examples: int
+    test_examples: int
+    seed: int  # the root from which all others are derived
+    tuning_seeds: tuple[int, ...]
+    final_seeds: tuple[int, ...]  # fresh: none of the tuning seeds
+    executor: str
+    threads: int
+    versions: Mapping[str, str]  # of what computes: thalweg, torch, numpy, python
+    schema: int = 1
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One optimizer's place in the final table. Values are means over the final seeds."""
+
+    optimizer: str
+    rate: float | None  # None: every rate of the grid diverged, so there was nothing to compare
+    score: float | None  # mean over final seeds; None as soon as one of them diverged
+    interval: tuple[float, float] | None  # 95 %
+    test: float | None
+    test_interval: tuple[float, float] | None
+    gap: (
+        float | None
+    )  # generalisation gap: how much worse the ranking metric is on test than on training data
+    diverged: int  # final trials that diverged
+    seeds: int  # final trials
+    edge: str | None  # "lowest" or "highest" when the best rate lies at that end of those tried
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The comparison of two optimizers, seed by seed."""
+
+    a: str
+    b: str
+    seeds: int
+    difference: float | None  # mean of a − b, in units of the score
+    interval: tuple[float, float] | None  # 95 %, by inverting the test
+    p: float  # two-sided sign-flip test
+    p_holm: float  # after Holm's correction over all pairs
+    probability_a_better: float  # how often a beats b on the same seed, a tie counting half
+    better: str | None  # the name of the better one if p_holm decides, else None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the evidence decides."""
+
+    metric: str
+    direction: Direction
+    winner: str | None
+    tie: tuple[str, ...]  # those that the leader does not beat, leader first; empty if there is a winner
+    ranking: tuple[Standing, ...]  # best first
+    pairs: tuple[Pair, ...]
+    seeds: int
+    seeds_needed: int  # the fewest with which so many optimizers can be told apart at all
+    sentences: tuple[str, ...]  # the verdict in words, the most important first
+    schema: int = 1
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """What one optimizer cost."""
+
+    optimizer: str
+    rates_tried: tuple[float, ...]
+    tuning_trials: int
+    final_trials: int
+    diverged_trials: int
+    steps: int  # updates done in all
+    gradient_examples: int  # examples whose gradient was computed
+    total_seconds: float
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What a race cost, so that equal tuning can be checked."""
+
+    rows: tuple[LedgerRow, ...]
+    reused_trials: int  # found finished in the store, not run again
+    total_seconds: float
+
+
+@dataclass(frozen=True)
+class Race:
+    """A whole race, as it is stored and drawn. ``verdict`` is None while it is unfinished."""
+
+    key: str
+    plan: Plan
+    traces: tuple[Trace, ...]
+    verdict: Verdict | None
+    ledger: Ledger | None
+    environment: Mapping[str, str] = field(default_factory=dict)  # machine, processor, cores, system
+    command: str = ""  # how to run it again
+    started_at: str = ""
+    finished_at: str | None = None
+
+
+def to_data(record: Any) -> Any:
+    """Turn a record into what JSON and TOML know: dicts, lists, strings, numbers, None.
+
+    >>> to_data(Evaluation(step=3, epoch=0.5, loss=None, metrics={"accuracy": 0.9}))
+    {'step': 3, 'epoch': 0.5, 'loss': None, 'metrics': {'accuracy': 0.9}}
+    """
+    if dataclasses.is_dataclass(record):
+        return {f.name: to_data(getattr(record, f.name)) for f in dataclasses.fields(record)}
+    if isinstance(record, StrEnum):
+        return str(record)
+    if isinstance(record, Mapping):
+        return {str(key): to_data(value) for key, value in record.items()}
+    if isinstance(record, tuple | list):
+        return [to_data(value) for value in record]
+    return record
+
+
+def from_data(record_type: type[R], data: Any) -> R:
+    """Build a record from what `to_data` made; unknown keys and missing ones are a TypeError.
+
+    >>> from_data(Evaluation, {"step": 3, "epoch": 0.5, "loss": None, "metrics": {}})
+    Evaluation(step=3, epoch=0.5, loss=None, metrics={})
+    """
+    return typing.cast(R, _build(record_type, data))
+
+
+def _build(wanted: Any, data: Any) -> Any:
+    if wanted is Any or data is None:
+        return data
+    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin in (typing.Union, types.UnionType):
+        return _build(next(a for a in arguments if a is not type(None)), data)
+    if origin is tuple:
+        kinds = arguments[:1] * len(data) if arguments[-1] is Ellipsis else arguments
+        return tuple(_build(kind, x) for kind, x in zip(kinds, data, strict=True))
+    if origin is not None and issubclass(origin, Mapping):
+        return {key: _build(arguments[1], x) for key, x in data.items()}
+    if dataclasses.is_dataclass(wanted):
+        hints = typing.get_type_hints(wanted)
+        return wanted(**{key: _build(hints[key], x) for key, x in data.items()})  # type: ignore[operator]
+    if isinstance(wanted, type) and issubclass(wanted, StrEnum):
+        return wanted(data)
+    return data
