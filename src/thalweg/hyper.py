@@ -111,6 +111,10 @@ class Hyperparameter:
             )
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and type(value) is not bool
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
