@@ -112,7 +112,7 @@ class Hyperparameter:
 
 
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and type(value) is not bool
+    return False if isinstance(value, bool) else isinstance(value, numbers.Integral)
 
 
 def _is_number(value: Any) -> bool:
@@ -185,17 +185,11 @@ class Integer(Hyperparameter):
     @property
     def must(self) -> str:
         """What a value must be."""
-        return self.interval.words.replace("finite number", "whole number").replace(
-            "number in", "whole number in"
-        )
+        return self.interval.words.replace("finite number", "number").replace("number", "whole number")
 
     def accepts(self, value: Any) -> bool:
         """Tell whether the value is a whole number of the interval; 2.0 is not."""
-        return (
-            isinstance(value, numbers.Integral)
-            and not isinstance(value, bool)
-            and int(value) in self.interval
-        )
+        return _is_whole(value) and int(value) in self.interval
 
     def invalid(self) -> Iterator[Any]:
         """Yield numbers outside the interval and things that are no whole number."""

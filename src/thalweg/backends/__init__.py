@@ -1,0 +1,1 @@
+"""What runs a rule: NumPy for reading, torch for training."""

@@ -1,0 +1,134 @@
+"""The methods in plain NumPy: the place to read and to try them, without torch.
+
+One class a method, made from the same rule that trains networks elsewhere in Thalweg::
+
+    >>> import numpy as np
+    >>> optimizer = Adam(lr=0.1)
+    >>> w = np.array(10.0)
+    >>> for _ in range(2):  # minimise w²
+    ...     w = optimizer.step(w, 2 * w)
+    >>> round(float(w), 6)
+    9.800027
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from thalweg.backends.reference import Reference
+from thalweg.errors import InputError
+from thalweg.rules.adagrad import ADAGRAD
+from thalweg.rules.adam import ADAM, ADAMW
+from thalweg.rules.base import Rule
+from thalweg.rules.rmsprop import RMSPROP
+from thalweg.rules.sgd import SGD as SGD_RULE
+
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "RMSprop"]
+
+
+class ReferenceOptimizer:
+    """A method at work on NumPy arrays; use one of its subclasses.
+
+    Args:
+        hyperparameters: as the rule declares them; `help(Adam)` lists them. A bad one is an
+            `InputError`.
+    """
+
+    rule: ClassVar[Rule]
+
+    def __init_subclass__(cls, rule: Rule) -> None:
+        cls.rule = rule
+        rows = "\n".join(
+            f"    {name} = {declared.default}: {declared.meaning}" for name, declared in rule.hyper.items()
+        )
+        cls.__doc__ = f"{cls.__doc__}\n{rule.formula}\n\n{rows}\n\n{rule.source}"
+
+    def __init__(self, **hyperparameters: Any) -> None:
+        self.hyperparameters = self.rule.checked(hyperparameters)
+        self._work = Reference(self.rule, self.hyperparameters)
+        self._names: tuple[str, ...] | None = None
+
+    def step(self, parameters: Any, gradients: Any) -> Any:
+        """Return the parameters after one step; what is passed in is not changed.
+
+        Args:
+            parameters: an array or a number, or a dict, list or tuple of them.
+            gradients: the same shape of things; None for a parameter that has no gradient.
+
+        Raises:
+            InputError: names or shapes do not match, or are not those of the step before.
+
+        >>> SGD(lr=0.1).step([3.0, 1.0], [2.0, None])
+        [array(2.8), array(1.)]
+        """
+        p, g = _named(parameters), _named(gradients)
+        if self._names is None:
+            self._names = tuple(p)
+        if tuple(p) != self._names or tuple(g) != self._names:
+            raise InputError(
+                f"the parameters and gradients of {self.rule.title}",
+                f"be those of the first step, {list(self._names)}",
+                f"{list(p)} and {list(g)}",
+                "Make a new optimizer for other parameters.",
+            )
+        arrays = {name: np.array(value, dtype=_float_type(value)) for name, value in p.items()}
+        slopes = {
+            name: None if value is None else np.asarray(value, dtype=arrays[name].dtype)
+            for name, value in g.items()
+        }
+        for name, slope in slopes.items():
+            if slope is not None and slope.shape != arrays[name].shape:
+                raise InputError(
+                    f"the gradient of parameter {name}",
+                    f"have the parameter's shape {arrays[name].shape}",
+                    f"{slope.shape}",
+                    "Pass one number for each number of the parameter.",
+                )
+        moved = {name: np.asarray(value) for name, value in self._work.step(arrays, slopes).items()}
+        return _like(parameters, moved)
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value}" for name, value in self.hyperparameters.items())
+        return f"{type(self).__name__}({values})"
+
+
+class SGD(ReferenceOptimizer, rule=SGD_RULE):
+    """Gradient descent, with or without momentum, in plain NumPy."""
+
+
+class Adagrad(ReferenceOptimizer, rule=ADAGRAD):
+    """Adagrad, in plain NumPy."""
+
+
+class RMSprop(ReferenceOptimizer, rule=RMSPROP):
+    """RMSprop, in plain NumPy."""
+
+
+class Adam(ReferenceOptimizer, rule=ADAM):
+    """Adam, and AMSGrad, in plain NumPy."""
+
+
+class AdamW(ReferenceOptimizer, rule=ADAMW):
+    """Adam with decoupled decay, in plain NumPy."""
+
+
+def _float_type(value: Any) -> Any:
+    dtype = np.asarray(value).dtype
+    return dtype if np.issubdtype(dtype, np.floating) else np.float64
+
+
+def _named(things: Any) -> dict[str, Any]:
+    if isinstance(things, Mapping):
+        return {str(name): value for name, value in things.items()}
+    if isinstance(things, Sequence):
+        return {str(place): value for place, value in enumerate(things)}
+    return {"": things}
+
+
+def _like(things: Any, moved: dict[str, Any]) -> Any:
+    if isinstance(things, Mapping):
+        return {name: moved[str(name)] for name in things}
+    if isinstance(things, Sequence):
+        return type(things)(moved.values())  # type: ignore[call-arg]
+    return moved[""]

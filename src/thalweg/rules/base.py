@@ -1,0 +1,150 @@
+"""What a rule is: a method of gradient descent, written once.
+
+A `Rule` is a value. Its heart is the *body*, a pure function
+
+    direction(p, g, s, h, c) -> (d, s')
+
+of the parameter p, the gradient g, the state s of that parameter, the hyperparameters h and the
+scalars c of this step. It returns the direction d, which the tail turns into a step, and the new
+state. The same text runs on NumPy arrays, on torch tensors (with or without a leading replica axis),
+and is what the compiled backends compile: there is no second formula.
+
+Hyperparameters reach the body as plain numbers or as arrays with one number a replica, already spread
+so that they broadcast against p. Flags, choices, and whether a number is zero decide the *structure*
+(which state there is): they are the same for all replicas of one call.
+
+The names of a body's local variables (`m`, `v_hat`, …) are public: a hand trace shows them.
+"""
+
+from collections import namedtuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from typing import Any, NamedTuple
+
+from thalweg.errors import InputError
+from thalweg.hyper import Flag, Hyperparameter, check_all
+from thalweg.rules.ops import Array, zeros_like
+
+State = Any  # a NamedTuple of arrays; the field names are PyTorch's where PyTorch has the method
+Values = Any  # a NamedTuple with one field a hyperparameter
+Clock = Any  # a NamedTuple of what depends on the step alone, or on `Surroundings`
+
+
+class Scope(Enum):
+    """How much a body must see at once."""
+
+    ELEMENT = "element"  # every element on its own: Adam
+    TENSOR = "tensor"  # one whole parameter: LAMB, Muon
+    GLOBAL = "global"  # all parameters, through sums: Prodigy
+
+
+class Decay(Enum):
+    """What a rule does with its `weight_decay` λ."""
+
+    L2 = "L2"  # g ← g + λθ before the body: part of the gradient
+    DECOUPLED = "decoupled"  # θ ← (1 − γλ)θ in the tail, γ the scheduled rate: PyTorch's AdamW
+    OWN = "own"  # the body or the rule's own tail deals with it: LAMB
+
+
+class Surroundings(NamedTuple):
+    """What a clock may pass on to the body beside the step count."""
+
+    axes: tuple[int, ...]  # the parameter's own axes, counted from the end: never the replica axis
+    shared: Any  # the global scalars of a rule with global scope, else None
+
+
+class Nothing(NamedTuple):
+    """The state or clock of a rule that has none."""
+
+
+def no_clock(t: Array, h: Values, around: Surroundings) -> Clock:
+    """Return nothing: the body does not depend on the step."""
+    del t, h, around
+    return Nothing()
+
+
+def no_conflict(values: Mapping[str, Any]) -> None:
+    """Accept any combination of valid values."""
+    del values
+
+
+@cache
+def _values_type(names: tuple[str, ...]) -> Any:
+    return namedtuple("Values", names)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A method of gradient descent as a value.
+
+    Only `name`, `title`, `formula`, `source`, `hyper`, `state` and `direction` are always there; every
+    other field has the meaning that it leaves most rules as they are.
+    """
+
+    name: str
+    title: str
+    formula: str  # what the body and the tail compute, in the letters of the field
+    source: str  # paper and year, and every departure from it
+    hyper: Mapping[str, Hyperparameter]  # `lr` first, then as in PyTorch's signature
+    state: Callable[[Values], type]  # the NamedTuple of buffers that these hyperparameters need
+    direction: Callable[[Array, Array, State, Values, Clock], tuple[Array, State]]
+    # Scalars that depend on the step alone: computed once per step, in float64, array-valued and
+    # without branches, because t and h may hold one number a replica.
+    clock: Callable[[Array, Values, Surroundings], Clock] = no_clock
+    # A combination of valid values that has no meaning is refused here, in words.
+    conflict: Callable[[Mapping[str, Any]], None] = no_conflict
+    initial_value: Callable[[Values], Array] | None = None  # what buffers start from, if not zero
+    scope: Scope = Scope.ELEMENT
+    decay: Decay = Decay.L2
+    # A tail of its own, for the few that do not step by −rate × direction:
+    # tail(p, d, s, h, c, rate) -> (p', s'). Schedule-Free, Prodigy.
+    tail: Callable[[Array, Array, State, Values, Clock, Array], tuple[Array, State]] | None = None
+    # The parameters to evaluate with, where they differ from those trained: evaluated(p, s, h) -> p.
+    evaluated: Callable[[Array, State, Values], Array] | None = None
+    # Global scope. partial(p, g, s, h, c) -> (sums, s'); sums are added up over all parameters;
+    # combine(shared, sums, h) -> shared', which the clock then passes to the body.
+    initial_shared: Callable[[Values], Any] | None = None
+    partial: Callable[[Array, Array, State, Values, Clock], tuple[Any, State]] | None = None
+    combine: Callable[[Any, Any, Values], Any] | None = None
+    # Curvature that a driver measures every few steps and hands over: refresh(s, diagonal, h) -> s'.
+    refresh: Callable[[State, Array, Values], State] | None = None
+
+    def values(self, given: Mapping[str, Any]) -> Values:
+        """Return the hyperparameters as the record that the body receives; others are left out."""
+        return _values_type(tuple(self.hyper))(**{name: given[name] for name in self.hyper})
+
+    def defaults(self) -> dict[str, Any]:
+        """Return the default of every hyperparameter."""
+        return {name: declared.default for name, declared in self.hyper.items()}
+
+    def checked(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the hyperparameters, completed by the defaults; raise `InputError` on a bad one."""
+        check_all(self.title, self.hyper, given)
+        complete = self.defaults() | dict(given)
+        self.conflict(complete)
+        return complete
+
+    def initial(self, p: Array, h: Values) -> State:
+        """Return the state before the first step: buffers like p, zero or at the rule's initial value."""
+        kind = self.state(h)
+        start = zeros_like(p) if self.initial_value is None else zeros_like(p) + self.initial_value(h)
+        return kind(*(start + 0 for _ in kind._fields))  # type: ignore[attr-defined]
+
+    def state_fields(self, h: Values) -> tuple[str, ...]:
+        """Return the names of the buffers that these hyperparameters need."""
+        return self.state(h)._fields  # type: ignore[attr-defined, no-any-return]
+
+
+def nonzero(x: Array) -> bool:
+    """Tell whether a number, or any of one number a replica, is not zero: a matter of structure."""
+    return bool((x != 0).any()) if hasattr(x, "any") else bool(x != 0)
+
+
+def refuse_together(owner: str, must: str, got: str, do: str) -> None:
+    """Raise the error of a combination that has no meaning."""
+    raise InputError(owner, must, got, do)
+
+
+MAXIMIZE = Flag(False, "climb instead of descending: the gradient's sign is turned first")
