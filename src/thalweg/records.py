@@ -124,6 +124,7 @@ class Plan:
     final_seeds: tuple[int, ...]  # fresh: none of the tuning seeds
     executor: str
     threads: int
+    device: str
     versions: Mapping[str, str]  # of what computes: thalweg, torch, numpy, python
     schema: int = 1
 

@@ -1,0 +1,1 @@
+"""Executors decide how trials run, never what they mean."""

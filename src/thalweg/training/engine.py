@@ -1,0 +1,271 @@
+"""Engines compute: gradients, updates, evaluations, for one or several trials at once.
+
+The loop asks an engine to do what the control of each trial has decided. `ModelEngine` holds one
+ordinary model: the engine with a single row, 0.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from thalweg import optim, seeds
+from thalweg.errors import InputError
+from thalweg.tasks.data.part import Part, examples_in, moved
+from thalweg.training.trial import Trial, Workload
+
+EVALUATION_EXAMPLES: Final = 4096  # examples measured at once
+
+
+class Update(NamedTuple):
+    """One update that the loop asks for."""
+
+    row: int
+    step: int  # from 0
+    rate: float
+
+
+class Updated(NamedTuple):
+    """What an update reports: the loss that it started from."""
+
+    loss: float
+    clipped: bool
+
+
+Measured = Mapping[str, float | None]  # "loss" and the metrics; None where the value is not finite
+Snapshot = dict[str, Tensor]
+
+
+class Engine(Protocol):
+    """What the loop needs; rows are numbered as the trials that the engine was made of."""
+
+    def update(self, updates: Sequence[Update]) -> Sequence[Updated]:
+        """Do one update of each of these rows."""
+
+    def measure(self, rows: Sequence[int], part: Part) -> Sequence[Measured]:
+        """Measure loss and metrics of these rows on a part of the data."""
+
+    def keep(self, row: int) -> None:
+        """Keep the weights of a row as the best so far."""
+
+    def restore_kept(self, row: int) -> None:
+        """Bring the kept weights of a row back, if any were kept."""
+
+    def snapshot(self, row: int) -> Snapshot:
+        """Return everything that the row's next update depends on, by name."""
+
+
+class ModelEngine:
+    """One model, trained by ordinary PyTorch.
+
+    Args:
+        workload: the task with its data.
+        trial: what to train.
+        root: the seed from which all streams derive.
+        device: where the model and its batches live.
+        snapshot: where to go on from; None: fresh weights of the trial's seed.
+
+    Raises:
+        InputError: accumulation is asked for where BatchNorm makes it untrue.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        trial: Trial,
+        root: int,
+        device: torch.device | str = "cpu",
+        snapshot: Snapshot | None = None,
+    ) -> None:
+        recipe = trial.recipe
+        self.task, self.trial, self.root, self.device = workload.task, trial, root, torch.device(device)
+        dtype = torch.float64 if recipe.precision == "float64" else None
+        self.train_part = workload.data.train
+        self._dtype = dtype
+        self.model: nn.Module = self.task.model(seeds.derive(root, "initial weights", trial.seed))
+        self.model.to(device=self.device, dtype=dtype)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = optim.BY_RULE[recipe.preset.rule.name](self.parameters)
+        for group in self.optimizer.param_groups:
+            group.update(recipe.values())
+        self.kept: Snapshot = {}
+        limits = workload.limits(trial)
+        self._steps_per_epoch, self._batch_size = limits.steps_per_epoch, limits.batch_size
+        self._micro_batch = self._checked_micro_batch()
+        self._epoch = -1
+        self._order: NDArray[np.int64] = np.empty(0, np.int64)
+        if snapshot is not None:
+            self._restore(snapshot)
+
+    def _checked_micro_batch(self) -> int:
+        asked = self.trial.recipe.micro_batch
+        normalised = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.model.modules())
+        if asked is not None and asked < self._batch_size and normalised:
+            raise InputError(
+                "micro_batch of the recipe",
+                "be left out for a model with BatchNorm, whose statistics are those of what it sees at once",
+                asked,
+                "Leave micro_batch out, or use GroupNorm or LayerNorm.",
+            )
+        whole = self.trial.recipe.batch_size == "all" and not normalised
+        return asked or (EVALUATION_EXAMPLES if whole else self._batch_size)
+
+    def _indices(self, step: int) -> NDArray[np.int64]:
+        epoch, place = divmod(step, self._steps_per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self._epoch_order(epoch)
+        return self._order[place * self._batch_size : (place + 1) * self._batch_size]
+
+    def _epoch_order(self, epoch: int) -> NDArray[np.int64]:
+        examples, seed = self.train_part.examples, self.trial.seed
+        sampling = self.trial.recipe.sampling
+        if sampling == "in order":
+            return np.arange(examples)
+        if sampling == "with replacement":
+            return seeds.generator(self.root, "order", seed, epoch).integers(0, examples, examples)
+        return seeds.order(self.root, seed, epoch, examples)
+
+    def update(self, updates: Sequence[Update]) -> Sequence[Updated]:
+        """Do one update: gradient of the batch, clipping, the optimizer's step."""
+        ((_, step, rate),) = updates
+        self._seed_forward(step, 0)
+        self.model.train()
+        self.optimizer.zero_grad()
+        indices = self._indices(step)
+        if len(indices) <= self._micro_batch:
+            loss = self.task.loss(self.model, self._batch(indices))
+            torch.autograd.backward(loss)
+            value = loss.item()
+        else:
+            value = self._accumulate(indices)
+        clipped = self._clip()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        return (Updated(value, clipped),)
+
+    def _batch(self, indices: NDArray[np.int64]) -> Any:
+        return self._moved(self.train_part.batch(indices))
+
+    def _moved(self, batch: Any) -> Any:
+        if self._dtype is None and self.device.type == "cpu":
+            return batch
+        return moved(batch, self._dtype, self.device)
+
+    def _seed_forward(self, step: int, kind: int) -> None:
+        """Seed what the model itself draws (dropout): a closed form of the step, so nothing is replayed."""
+        seed = seeds.derive(self.root, "forward", self.trial.seed, step, kind)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed takes longer than a small update
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
+    def _accumulate(self, indices: NDArray[np.int64]) -> float:
+        """Sum loss × weight over micro-batches and divide once: the gradient of the whole batch."""
+        total = weights = 0.0
+        for start in range(0, len(indices), self._micro_batch):
+            batch = self._batch(indices[start : start + self._micro_batch])
+            weight = float(self.task.weight(batch))
+            loss = self.task.loss(self.model, batch)
+            torch.autograd.backward(loss * weight)
+            total += loss.item() * weight
+            weights += weight
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                parameter.grad /= weights
+        return total / weights
+
+    def _clip(self) -> bool:
+        recipe, clipped = self.trial.recipe, False
+        if recipe.clip_value is not None:
+            gradients = [p.grad for p in self.parameters if p.grad is not None and p.grad.numel()]
+            clipped = any(bool(g.abs().max() > recipe.clip_value) for g in gradients)
+            torch.nn.utils.clip_grad_value_(self.parameters, recipe.clip_value)
+        if recipe.clip_norm is not None:
+            norm = torch.nn.utils.clip_grad_norm_(self.parameters, recipe.clip_norm)
+            clipped = clipped or bool(norm > recipe.clip_norm)
+        return clipped
+
+    @torch.no_grad()
+    def measure(self, rows: Sequence[int], part: Part) -> Sequence[Measured]:
+        """Measure loss and metrics, in evaluation mode: exact means over the whole part."""
+        del rows
+        self._seed_forward(0, 1)
+        self.model.eval()
+        sums = MeanOfBatches()
+        for batch in part.batches(EVALUATION_EXAMPLES):
+            batch = self._moved(batch)
+            loss = self.task.loss(self.model, batch)
+            sums.add("loss", float(loss), float(self.task.weight(batch)))
+            metrics = self.task.metrics(self.model, batch) if self.task.metrics else {}
+            for name, value in metrics.items():
+                sums.add_metric(name, value, examples_in(batch))
+        return (sums.means(),)
+
+    def keep(self, row: int) -> None:
+        """Keep a copy of the weights and buffers."""
+        del row
+        self.kept = {name: t.detach().clone() for name, t in self.model.state_dict().items()}
+
+    def restore_kept(self, row: int) -> None:
+        """Bring the kept weights and buffers back, if any were kept."""
+        del row
+        if self.kept:
+            self.model.load_state_dict(self.kept)
+
+    def snapshot(self, row: int) -> Snapshot:
+        """Return copies of weights, buffers, optimizer state and kept weights, by name."""
+        del row
+        named = [(f"model.{name}", t) for name, t in self.model.state_dict().items()]
+        named += [(f"kept.{name}", t) for name, t in self.kept.items()]
+        for place, state in self.optimizer.state_dict()["state"].items():
+            named += [(f"optimizer.{place}.{name}", t) for name, t in state.items()]
+        return {name: t.detach().clone().contiguous() for name, t in named}
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        self.model.load_state_dict(dict(_under("model.", snapshot)))
+        self.kept = dict(_under("kept.", snapshot))
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _under("optimizer.", snapshot):
+            place, key = name.split(".", 1)
+            state.setdefault(int(place), {})[key] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+class MeanOfBatches:
+    """Means over a whole part from its batches: sums of numerators and denominators, divided once."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, list[float]] = {}
+
+    def add(self, name: str, value: float, weight: float) -> None:
+        """Add a mean over a batch with its weight."""
+        self._add(name, value * weight, weight)
+
+    def add_metric(self, name: str, value: Any, examples: int) -> None:
+        """Add a metric: a mean over the examples of a batch, or a pair (numerator, denominator)."""
+        if isinstance(value, tuple | list):
+            numerator, denominator = value
+            self._add(name, float(numerator), float(denominator))
+        else:
+            self._add(name, float(value) * examples, examples)
+
+    def _add(self, name: str, numerator: float, denominator: float) -> None:
+        sums = self._sums.setdefault(name, [0.0, 0.0])
+        sums[0] += numerator
+        sums[1] += denominator
+
+    def means(self) -> dict[str, float | None]:
+        """Return the means; None where one is not finite."""
+        means = {name: a / b if b else math.nan for name, (a, b) in self._sums.items()}
+        return {name: mean if math.isfinite(mean) else None for name, mean in means.items()}
+
+
+def _under(prefix: str, snapshot: Snapshot) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in snapshot.items():
+        if name.startswith(prefix):
+            yield name.removeprefix(prefix), tensor

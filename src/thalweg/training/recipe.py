@@ -1,0 +1,172 @@
+"""The recipe: everything that decides how the weights move, as one value."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Final, Self
+
+import tomli_w
+
+from thalweg import schedules
+from thalweg.errors import InputError, nearest
+from thalweg.hyper import ABOVE_0, AT_LEAST_0, Choice, Hyperparameter, Integer, Interval, Real, check_all
+from thalweg.rules.catalogue import Preset, preset
+
+WHOLE: Final = Interval(1.0)
+
+# The numbers and names of a recipe as data; `optimizer`, `hyperparameters`, `schedule` and `plateau`
+# have checks of their own, and None stands for "not used" where it is the default.
+FIELDS: Final[Mapping[str, Hyperparameter]] = {
+    "rate": Real(None, "peak rate, which the schedule multiplies", ABOVE_0),
+    "batch_size": Integer(32, "examples whose mean gradient makes one update", WHOLE),
+    "micro_batch": Integer(None, "examples computed at once; changes memory, not the mathematics", WHOLE),
+    "sampling": Choice(
+        "shuffled", "how an epoch visits the examples", ("shuffled", "in order", "with replacement")
+    ),
+    "clip_norm": Real(None, "longest gradient: a longer one is scaled down to this norm", ABOVE_0),
+    "clip_value": Real(None, "largest entry of the gradient; larger ones are cut", ABOVE_0),
+    "patience": Integer(
+        None, "evaluations without improvement after which training stops and the best weights return", WHOLE
+    ),
+    "precision": Choice("float32", "type of weights and floating data", ("float32", "float64")),
+}
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """Multiply the rate by `factor` after `patience` evaluations without a better validation loss.
+
+    An evaluation is better when the loss falls by more than `threshold` times the size of the best one.
+    """
+
+    factor: float = 0.1
+    patience: int = 10
+    threshold: float = 1e-4
+
+    FIELDS = {
+        "factor": Real(0.1, "what the rate is multiplied with", Interval(0.0, 1.0, closed="neither")),
+        "patience": Integer(10, "evaluations without improvement that are endured", WHOLE),
+        "threshold": Real(1e-4, "smallest relative improvement that counts", AT_LEAST_0),
+    }
+
+    def __post_init__(self) -> None:
+        check_all("plateau", self.FIELDS, {name: getattr(self, name) for name in self.FIELDS})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: optimizer, rate, schedule, batches, clipping, when to stop.
+
+    A recipe is complete and frozen: a field left out takes its default here, so that two equal recipes
+    train equally.
+
+    Args:
+        optimizer: a name of the catalogue (``thalweg optimizers`` lists them).
+        rate: the peak rate; None: the centre of the optimizer's search, a starting point, not advice.
+        hyperparameters: others of the optimizer, e.g. ``{"betas": (0.9, 0.95)}``.
+        schedule: a schedule, which multiplies the rate; open lengths become those of the run.
+        batch_size: examples of one update, or "all".
+        micro_batch: see `FIELDS`, as for the rest.
+
+    Raises:
+        InputError: a name is unknown or a value out of range.
+
+    >>> Recipe("adam", rate=0.01).with_rate(0.1).rate
+    0.1
+    >>> Recipe.from_toml(Recipe("momentum", 0.1).to_toml()) == Recipe("momentum", 0.1)
+    True
+    """
+
+    optimizer: str = "adam"
+    rate: float | None = None
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    schedule: schedules.Schedule = field(default_factory=schedules.Constant)
+    batch_size: int | str = 32
+    micro_batch: int | None = None
+    sampling: str = "shuffled"
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    plateau: Plateau | None = None
+    patience: int | None = None
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        chosen = preset(self.optimizer)
+        if self.rate is None:
+            object.__setattr__(self, "rate", chosen.centre)
+        for name, declared in FIELDS.items():
+            value = getattr(self, name)
+            unused = value is None and declared.default is None
+            whole = name == "batch_size" and value == "all"
+            if not (unused or whole):
+                declared.check(name, "the recipe", value)
+        tuples = {n: tuple(v) if isinstance(v, list) else v for n, v in self.hyperparameters.items()}
+        if "lr" in tuples:
+            raise InputError(
+                "the hyperparameters of a recipe", "leave the rate out", "lr", "Pass it as rate=…."
+            )
+        object.__setattr__(self, "hyperparameters", tuples)
+        self.values()
+
+    @property
+    def preset(self) -> Preset:
+        """The optimizer's entry in the catalogue."""
+        return preset(self.optimizer)
+
+    def values(self) -> dict[str, Any]:
+        """Return all hyperparameters of the rule: given ones over the preset's over the defaults."""
+        chosen = self.preset
+        return chosen.rule.checked({"lr": self.rate, **chosen.fixed, **self.hyperparameters})
+
+    def with_rate(self, rate: float) -> "Recipe":
+        """Return the same recipe with another peak rate."""
+        return replace(self, rate=rate)
+
+    def to_data(self) -> dict[str, Any]:
+        """Return the recipe as what TOML knows; what is not used is left out."""
+        data: dict[str, Any] = {}
+        for name in (f.name for f in fields(self)):
+            value = getattr(self, name)
+            if value is None or (name == "hyperparameters" and not value):
+                continue
+            if isinstance(value, schedules.Schedule):
+                value = schedules.to_data(value)
+            elif isinstance(value, Plateau):
+                value = {f: getattr(value, f) for f in Plateau.FIELDS}
+            elif isinstance(value, Mapping):
+                value = {n: list(v) if isinstance(v, tuple) else v for n, v in value.items()}
+            data[name] = value
+        return data
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Self:
+        """Build a recipe from what `to_data` made; an unknown name is refused in words."""
+        known = {f.name for f in fields(cls)}
+        for name in data:
+            if name not in known:
+                raise InputError(
+                    "the fields of a recipe",
+                    f"be among {', '.join(sorted(known))}",
+                    repr(name),
+                    nearest(name, known),
+                )
+        given = dict(data)
+        if "schedule" in given:
+            given["schedule"] = schedules.from_data(given["schedule"])
+        if "plateau" in given:
+            check_all("plateau", Plateau.FIELDS, given["plateau"])
+            given["plateau"] = Plateau(**given["plateau"])
+        return cls(**given)
+
+    def to_toml(self) -> str:
+        """Return the recipe as a TOML document."""
+        return tomli_w.dumps(self.to_data())
+
+    @classmethod
+    def from_toml(cls, text: str) -> Self:
+        """Read a recipe from a TOML document; a mistake in it is refused in words, with its line."""
+        try:
+            data = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise InputError("the recipe", "be a TOML document", str(error), "Mend that line.") from error
+        return cls.from_data(data)
