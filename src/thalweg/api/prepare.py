@@ -1,0 +1,133 @@
+"""From what a person asks for to a checked workload, before any work begins."""
+
+import hashlib
+import json
+import os
+import platform
+import re
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import torch
+
+import thalweg
+from thalweg.errors import InputError
+from thalweg.hyper import AT_LEAST_0, Integer, Interval
+from thalweg.records import Stage
+from thalweg.tasks import Task, check_task, load_task
+from thalweg.training.control import EVALUATIONS
+from thalweg.training.engine import ModelEngine, Update
+from thalweg.training.recipe import Recipe
+from thalweg.training.trial import Budget, Execution, Trial, Workload
+
+TIMED_UPDATES: Final = 25
+RUNS: Final = "thalweg-runs"  # the folder that runs are kept in when none is named
+
+TaskLike = str | os.PathLike[str] | Task | tuple[Any, Any]
+
+
+class Prepared(NamedTuple):
+    """A workload, and what its trial batch told."""
+
+    workload: Workload
+    parameters: int  # numbers that the model trains
+
+
+def prepare(
+    task: TaskLike,
+    seed: int,
+    batch_size: int | str | None,
+    data: str | os.PathLike[str] | None,
+    download: bool,
+) -> tuple[Task, int | str, Prepared]:
+    """Load a task and its data, and try them on one batch; return them with the batch size.
+
+    Raises:
+        InputError: whatever cannot work, in words; nothing was written.
+    """
+    Integer(0, "", AT_LEAST_0).check("seed", "the run", seed)
+    loaded = load_task(task, data, download)
+    size = loaded.batch_size if batch_size is None else batch_size
+    if size != "all":
+        Integer(32, "", Interval(1.0)).check("batch_size", "the run", size)
+    parts = loaded.data(seed)
+    examples = parts.train.examples
+    checked = check_task(loaded, parts, examples if size == "all" else int(size))
+    fingerprint = loaded.fingerprint(parts)
+    workload = Workload(loaded, parts, fingerprint, checked.metric, checked.direction)
+    return loaded, size, Prepared(workload, checked.parameters)
+
+
+def execution(seed: int, executor: str, threads: int | None, device: str) -> Execution:
+    """Decide how trials run; threads None: as many as torch takes by itself."""
+    if executor != "serial":
+        raise InputError("the executor", "be serial", repr(executor), "Leave it out.")
+    if threads is not None:
+        Integer(1, "", Interval(1.0)).check("threads", "the run", threads)
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        said = str(error).splitlines()[0].rstrip(".")
+        raise InputError("the device", "be one that torch can use here", said, "Take cpu.") from error
+    versions = (
+        ("numpy", np.__version__),
+        ("python", platform.python_version()),
+        ("thalweg", thalweg.__version__),
+        ("torch", torch.__version__),
+    )
+    return Execution(seed, executor, threads or torch.get_num_threads(), device, versions)
+
+
+def steps_of(budget: Budget, workload: Workload, recipe: Recipe, how: Execution) -> int:
+    """Return a budget in updates. One in seconds is measured on a model that is thrown away."""
+    examples, batch_size = workload.data.train.examples, workload.batch_size(recipe)
+    if budget.seconds is None:
+        return budget.steps_for(examples, batch_size)
+    trial = Trial("timing", Stage.SINGLE, recipe, 0, TIMED_UPDATES)
+    engine = ModelEngine(workload, trial, how.root, how.device)
+    times = []
+    for step in range(TIMED_UPDATES):
+        start = time.perf_counter()
+        engine.update([Update(0, step, recipe.rate or 0.0)])
+        times.append(time.perf_counter() - start)
+    start = time.perf_counter()
+    engine.measure([0], workload.data.validation)
+    evaluations = EVALUATIONS * (time.perf_counter() - start)
+    left = max(budget.seconds - evaluations, budget.seconds / 2)
+    return Budget(seconds=left).steps_for(examples, batch_size, float(np.median(times)))
+
+
+def environment() -> dict[str, str]:
+    """Describe the machine, for the report; none of it enters a result."""
+    return {
+        "system": f"{platform.system()} {platform.release()}",
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def identity(data: Any) -> str:
+    """Return the hash under which plain data is found again."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def file_name(task: str, key: str) -> str:
+    """Return a name for files of a run: the task in plain letters, and enough of the key to tell it."""
+    return f"{re.sub(r'[^A-Za-z0-9_-]+', '-', task).strip('-') or 'task'}-{key[:8]}"
+
+
+def now() -> str:
+    """Return the time, UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

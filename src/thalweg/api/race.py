@@ -1,0 +1,176 @@
+"""The call that races optimizers."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from thalweg import report
+from thalweg.api.prepare import (
+    RUNS,
+    Prepared,
+    TaskLike,
+    environment,
+    execution,
+    file_name,
+    identity,
+    now,
+    prepare,
+    steps_of,
+)
+from thalweg.errors import InputError, nearest
+from thalweg.evidence import race as evidence
+from thalweg.executors import serial
+from thalweg.progress import Bar
+from thalweg.records import Plan, Race, Trace, Verdict, to_data
+from thalweg.rules.catalogue import preset
+from thalweg.showdown import Entry, make_plan, run, trials_at_most
+from thalweg.showdown.plan import QUOTA
+from thalweg.store import Store
+from thalweg.training.recipe import Recipe
+from thalweg.training.trial import Budget, Execution
+
+OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam")
+
+
+@dataclass(frozen=True)
+class Showdown:
+    """A finished race: print it to read it."""
+
+    race: Race
+    report: Path  # one HTML file, made to be opened and passed on
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the evidence decides."""
+        assert self.race.verdict is not None  # only finished races are made into this
+        return self.race.verdict
+
+    def __str__(self) -> str:
+        return f"{report.text(self.race)}\nReport: {self.report}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the answer as plain values."""
+        return report.as_json(self.race, self.report)
+
+
+def showdown(
+    task: TaskLike,
+    optimizers: Iterable[str] | Mapping[str, Recipe] = OPTIMIZERS,
+    *,
+    rates: int | Mapping[str, float | Iterable[float]] = QUOTA,
+    epochs: float | None = None,
+    steps: int | None = None,
+    batch_size: int | str | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    seeds: int | None = None,
+    seed: int = 0,
+    executor: str = "serial",
+    threads: int | None = None,
+    device: str = "cpu",
+    data: str | os.PathLike[str] | None = None,
+    download: bool = False,
+    out: str | os.PathLike[str] = RUNS,
+    fresh: bool = False,
+    command: str = "",
+) -> Showdown:
+    """Race optimizers on a task, fairly, and say which one to use and how sure that is.
+
+    For each optimizer a grid of rates is tried on a few seeds, equally many for all; the best rate of
+    each runs on fresh seeds, and only those runs are compared.
+
+    Args:
+        task: a built-in name, a file ``path/to/task.py``, a `Task`, or arrays ``(X, y)``.
+        optimizers: names of the catalogue; or names of your own with the recipe of each.
+        rates: how many rates tuning may try; or the rates of some optimizers: a single one is taken as it
+            is, several are what tuning tries.
+        epochs: passes over the training part of every trial; None: what the task suggests.
+        steps: updates of every trial, instead of epochs.
+        batch_size: examples of one update, or "all"; None: what the task suggests.
+        recipe: further fields that all share, e.g. ``{"clip_norm": 1.0}``.
+        seeds: final seeds; None: as many as the verdict needs, twice that where it is cheap.
+        seed: the root from which all random numbers derive.
+        executor: how trials run: "serial".
+        threads: of torch; None: torch's own choice.
+        device: where to train.
+        data: the folder with the files of mnist and fashion-mnist; None: ``THALWEG_DATA``.
+        download: whether missing files may be fetched into that folder.
+        out: the folder that keeps the results and the report.
+        fresh: run everything anew, even what is already finished.
+        command: how to run this again, for the report.
+
+    Raises:
+        InputError: something cannot work as asked; nothing was started.
+    """
+    if isinstance(optimizers, str):
+        optimizers = optimizers.split(",")
+    names = list(optimizers)
+    asked = dict(rates) if isinstance(rates, Mapping) else {}
+    for name in asked:
+        if name not in names:
+            raise InputError("rates", "be given for optimizers of the race", repr(name), nearest(name, names))
+    if not isinstance(optimizers, Mapping):
+        for name in names:
+            preset(name)
+    how = execution(seed, executor, threads, device)
+    loaded, size, prepared = prepare(task, seed, batch_size, data, download)
+    shared = {"batch_size": size, **(recipe or {})}
+    entries = [
+        Entry(
+            name,
+            optimizers[name]
+            if isinstance(optimizers, Mapping)
+            else Recipe.from_data({"optimizer": name, **shared}),
+            _rates(asked.get(name)),
+        )
+        for name in names
+    ]
+    given = {"epochs": epochs, "steps": steps}
+    if epochs is None and steps is None:
+        given["epochs"] = loaded.epochs
+    updates = steps_of(Budget(**given), prepared.workload, entries[0].recipe, how)  # type: ignore[arg-type]
+    quota = QUOTA if isinstance(rates, Mapping) else rates
+    plan = make_plan(prepared.workload, entries, how, updates, prepared.parameters, quota=quota, seeds=seeds)
+    # Torch's own choice of threads is no part of what was asked: an unfinished race goes on with the
+    # number that it began with.
+    key = identity(to_data(replace(plan, threads=threads or 0)))
+    folder = Path(out)
+    with Store.open(folder) as store:
+        race = None if fresh else store.finished_race(key)
+        if race is None:
+            race = _run(store, key, plan, prepared, how, fresh, command)
+    page = report.write(race, folder / f"{file_name(plan.task, key)}.html")
+    return Showdown(race, page)
+
+
+def _rates(asked: float | Iterable[float] | None) -> tuple[float, ...] | None:
+    if asked is None:
+        return None
+    return (asked,) if isinstance(asked, int | float) else tuple(asked)
+
+
+def _run(
+    store: Store, key: str, plan: Plan, prepared: Prepared, how: Execution, fresh: bool, command: str
+) -> Race:
+    """Run what is missing of a race, keeping every trial as soon as it is finished."""
+    begun = store.latest_unfinished(key)
+    if begun is not None:
+        plan, how = begun.plan, replace(how, threads=begun.plan.threads)
+    store.save_race(key, plan, command, environment(), now())
+
+    def completed(trial: str) -> Trace | None:
+        return None if fresh else store.traces([trial]).get(trial)
+
+    with Bar("racing", trials_at_most(plan)) as bar:
+
+        def on_finished(trace: Trace, before: bool) -> None:
+            if not before:
+                store.save_trace(trace)
+            store.attach(key, trace.key)
+            bar.advance(1, f"{trace.stage} {trace.contender} at {trace.rate:g}")
+
+        traces = run(plan, prepared.workload, how, serial.run, completed, on_finished)
+    ledger = evidence.ledger(plan, traces)
+    store.finish_race(key, [t.key for t in traces], evidence.verdict(plan, traces), ledger, now())
+    return store.race(key)

@@ -1,0 +1,213 @@
+"""The call that trains one model, in a folder of its own, so that it can be interrupted and go on."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from thalweg.api.prepare import RUNS, TaskLike, execution, file_name, identity, prepare, steps_of
+from thalweg.errors import InputError
+from thalweg.progress import Bar
+from thalweg.records import Stage, Trace
+from thalweg.store import Store
+from thalweg.tasks.user_code import isolated_random
+from thalweg.training import snapshot
+from thalweg.training.control import Control
+from thalweg.training.engine import Engine, ModelEngine
+from thalweg.training.loop import conclude
+from thalweg.training.loop import train as train_rows
+from thalweg.training.recipe import Recipe
+from thalweg.training.trial import Budget, Execution, Trial, Workload, trial_key
+
+SNAPSHOT_SECONDS: Final = 15.0  # the most that is lost when a process is killed
+
+
+@dataclass(frozen=True)
+class Training:
+    """A finished training."""
+
+    model: nn.Module  # with the final weights; the best ones where the recipe has a patience
+    trace: Trace
+    recipe: Recipe
+    folder: Path  # recipe.toml and model.safetensors
+
+    def __str__(self) -> str:
+        t = self.trace
+        lines = [f"{t.outcome.sentence} {t.steps} of {t.budget_steps} updates, {t.total_seconds:.1f} s."]
+        for part, measured in (("training", t.train), ("validation", t.validation), ("test", t.test or {})):
+            shown = ", ".join(f"{n} {x:.4g}" if x is not None else f"{n} –" for n, x in measured.items())
+            lines.append(f"{part:>10}: {shown or '–'}")
+        if t.clipped_fraction:
+            lines.append(f"{100 * t.clipped_fraction:.1f} % of the updates were clipped.")
+        return "\n".join([*lines, f"Weights and recipe: {self.folder}"])
+
+
+def train(
+    task: TaskLike,
+    recipe: Recipe | str = "adam",
+    *,
+    epochs: float | None = None,
+    steps: int | None = None,
+    seconds: float | None = None,
+    seed: int = 0,
+    executor: str = "serial",
+    threads: int | None = None,
+    device: str = "cpu",
+    data: str | os.PathLike[str] | None = None,
+    download: bool = False,
+    out: str | os.PathLike[str] = RUNS,
+    fresh: bool = False,
+    snapshot_every: int | None = None,
+) -> Training:
+    """Train one model and keep recipe, weights and curves.
+
+    Interrupted at any moment, the same call goes on from the last snapshot and ends with the same bits as
+    if nothing had happened. Called again after the end, it returns what is there.
+
+    Args:
+        task: a built-in name, a file ``path/to/task.py``, a `Task`, or arrays ``(X, y)``.
+        recipe: how to train; a name of the catalogue means that optimizer with its defaults and the
+            batch size that the task suggests.
+        epochs: passes over the training part; with no budget at all, what the task suggests.
+        steps: updates, instead of epochs.
+        seconds: about so long, instead; measured and turned into updates before the start.
+        seed: the root from which all random numbers derive.
+        executor: how trials run: "serial".
+        threads: of torch; None: torch's own choice.
+        device: where to train.
+        data: the folder with the files of mnist and fashion-mnist; None: ``THALWEG_DATA``.
+        download: whether missing files may be fetched into that folder.
+        out: the folder that keeps the run.
+        fresh: train anew, even if it is finished or begun.
+        snapshot_every: updates between snapshots; None: about every 15 seconds.
+
+    Raises:
+        InputError: something cannot work as asked; nothing was started.
+    """
+    how = execution(seed, executor, threads, device)
+    asked_size = recipe.batch_size if isinstance(recipe, Recipe) else None
+    loaded, size, prepared = prepare(task, seed, asked_size, data, download)
+    if not isinstance(recipe, Recipe):
+        recipe = Recipe(recipe, batch_size=size)
+    asked = {"epochs": epochs, "steps": steps, "seconds": seconds}
+    if not any(value is not None for value in asked.values()):
+        asked["epochs"] = loaded.epochs
+    budget = Budget(**asked)  # type: ignore[arg-type]
+    workload = prepared.workload
+    request = [workload.fingerprint, recipe.to_data(), asked, seed, threads, device, how.versions]
+    with Store.open(out) as store:
+        folder = Path(out) / file_name(loaded.name, identity([list(map(str, request))]))
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise InputError(f"the folder {folder}", "be writable", error.strerror or str(error)) from error
+        begun = None if fresh else _begun(folder)
+        if begun is None:
+            begun = {"steps": steps_of(budget, workload, recipe, how), "threads": how.threads}
+            (folder / _SNAPSHOT).unlink(missing_ok=True)
+            snapshot.write_atomically(folder / "recipe.toml", recipe.to_toml().encode())
+            snapshot.write_atomically(folder / _BEGUN, json.dumps(begun).encode())
+        how = replace(how, threads=begun["threads"])
+        trial = Trial(recipe.optimizer, Stage.SINGLE, recipe, 0, begun["steps"])
+        return _train(store, folder, workload, trial, how, fresh, snapshot_every)
+
+
+_SNAPSHOT: Final = "snapshot.safetensors"
+_BEGUN: Final = "begun.json"
+
+
+def _begun(folder: Path) -> dict[str, int] | None:
+    """Return with how many updates and threads a training was begun; None if it was not."""
+    try:
+        begun = json.loads((folder / _BEGUN).read_text())
+        return {"steps": int(begun["steps"]), "threads": int(begun["threads"])}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(
+            f"the file {folder / _BEGUN}", "be one that Thalweg wrote", str(error), "Start anew with --fresh."
+        ) from error
+
+
+def _train(
+    store: Store,
+    folder: Path,
+    workload: Workload,
+    trial: Trial,
+    how: Execution,
+    fresh: bool,
+    snapshot_every: int | None,
+) -> Training:
+    key = trial_key(workload, trial, how)
+    path, weights = folder / _SNAPSHOT, folder / "model.safetensors"
+    clock, started = time.perf_counter(), datetime.now(UTC)
+    taken, progress = snapshot.read(path, key) if path.exists() else (None, None)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(how.threads)
+    try:
+        with isolated_random(0):
+            engine = ModelEngine(workload, trial, how.root, how.device, taken)
+            control = Control(trial.recipe, workload.limits(trial), progress)
+            trace = None if fresh else store.traces([key]).get(key)
+            if trace is not None and path.exists():
+                engine.restore_kept(0)
+                return Training(engine.model, trace, trial.recipe, folder)
+            with _interrupt() as interrupted, Bar("training", trial.steps) as bar:
+                bar.advance(control.progress.step, "training")
+                last = time.monotonic()
+
+                def at_boundary(engine: Engine, row: int, control: Control) -> None:
+                    nonlocal last
+                    step = control.progress.step
+                    bar.advance(1, "training")
+                    due = (
+                        step % snapshot_every == 0
+                        if snapshot_every
+                        else time.monotonic() - last > SNAPSHOT_SECONDS
+                    )
+                    if due or interrupted.is_set() or control.finished:
+                        snapshot.write(path, engine.snapshot(row), control.progress, key)
+                        last = time.monotonic()
+                    if interrupted.is_set():
+                        raise KeyboardInterrupt
+
+                train_rows(engine, [control], workload, at_boundary)
+            trace = conclude(engine, 0, control, workload, trial, how, clock, started)
+    finally:
+        torch.set_num_threads(threads)
+    state = {name: t.detach().cpu().contiguous().clone() for name, t in engine.model.state_dict().items()}
+    snapshot.write_atomically(weights, save(state))
+    store.save_trace(trace)
+    return Training(engine.model, trace, trial.recipe, folder)
+
+
+@contextmanager
+def _interrupt() -> Iterator[threading.Event]:
+    """Let the first Ctrl-C wait for the end of an update, and the second act at once."""
+    pressed = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed  # only the main thread may handle signals
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def press(number: int, frame: Any) -> None:
+        if pressed.is_set():
+            raise KeyboardInterrupt
+        pressed.set()
+
+    signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)

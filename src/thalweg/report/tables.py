@@ -1,0 +1,193 @@
+"""The tables of a report as words: one place decides how each number is rounded.
+
+The page and the terminal show the same cells.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from thalweg.records import Contender, LedgerRow, Pair, Race
+from thalweg.report import summary, words
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading, and whether numbers stand under it."""
+
+    name: str
+    numeric: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose first column names its rows."""
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def final(race: Race) -> Table:
+    """Give the final table: place, rate, scores with intervals, gap and cost of each optimizer."""
+    rows = summary.rows(race)
+    standings = [row.standing for row in rows]
+    decimals = words.decimals_of(
+        [ends for s in standings for ends in (s.interval, s.test_interval)],
+        [x for s in standings for x in (s.score, s.test)],
+    )
+    cells = [
+        (
+            row.standing.optimizer,
+            _rate(row.standing.rate, row.standing.edge),
+            words.fixed(row.standing.score, decimals),
+            words.interval(row.standing.interval, decimals),
+            words.fixed(row.standing.test, decimals),
+            words.interval(row.standing.test_interval, decimals),
+            words.fixed(row.standing.gap, decimals),
+            words.duration(row.step_seconds),
+            words.number(row.state_bytes_per_parameter),
+            f"{row.standing.diverged} of {row.standing.seeds}",
+        )
+        for row in rows
+    ]
+    metric = race.plan.metric
+    headings = [
+        "Rate",
+        f"Validation {metric}",
+        "95 % interval",
+        f"Test {metric}",
+        "Test interval",
+        "Gap",
+        "Time per step",
+        "State bytes per parameter",
+        "Diverged",
+    ]
+    columns = (Column("Optimizer", numeric=False), *map(Column, headings))
+    return Table("Means over the final seeds, best first", columns, tuple(cells))
+
+
+def pairs(race: Race) -> Table:
+    """Give the comparison of each two optimizers."""
+    found: Sequence[Pair] = race.verdict.pairs if race.verdict else ()
+    decimals = words.decimals_of([p.interval for p in found], [p.difference for p in found])
+    cells = [
+        (
+            f"{p.a} − {p.b}",
+            words.fixed(p.difference, decimals),
+            words.interval(p.interval, decimals),
+            words.probability(p.p_holm),
+            words.probability(p.probability_a_better),
+            f"{p.better} is better" if p.better else "not told apart",
+        )
+        for p in found
+    ]
+    columns = (
+        Column("Pair", numeric=False),
+        Column("Mean difference"),
+        Column("95 % interval"),
+        Column("p, corrected"),
+        Column("P(first better)"),
+        Column("Decision", numeric=False),
+    )
+    return Table(f"Differences in validation {race.plan.metric}, seed by seed", columns, tuple(cells))
+
+
+def ledger(race: Race) -> Table:
+    """Give what each optimizer cost."""
+    found: Sequence[LedgerRow] = race.ledger.rows if race.ledger else ()
+    cells = [
+        (
+            row.optimizer,
+            _rates(row.rates_tried),
+            str(row.tuning_trials),
+            str(row.final_trials),
+            str(row.diverged_trials),
+            f"{row.steps:,}",
+            f"{row.gradient_examples:,}",
+            words.duration(row.total_seconds),
+        )
+        for row in found
+    ]
+    headings = ["Tuning trials", "Final trials", "Diverged", "Updates", "Gradient examples", "Time"]
+    columns = (Column("Optimizer", False), Column("Rates tried", False), *map(Column, headings))
+    return Table("What each optimizer was given", columns, tuple(cells))
+
+
+def conditions(race: Race) -> Table:
+    """Give the plan and the machine, as pairs of words."""
+    plan = race.plan
+    tuned = [c for c in plan.contenders if c.tuned]
+    parts = (plan.train_examples, plan.validation_examples, plan.test_examples)
+    cells = [
+        ("Task", plan.task),
+        ("Ranked by", f"{plan.metric} on the validation part, {plan.direction} is better"),
+        ("Examples", "{:,} training, {:,} validation, {:,} test".format(*parts)),
+        (
+            "Budget of a trial",
+            f"{words.number(plan.epochs)} epochs, {plan.steps:,} updates of {plan.batch_size}",
+        ),
+        ("Rates", _tuning(tuned, len(plan.tuning_seeds), len(plan.contenders))),
+        ("Final seeds", f"{len(plan.final_seeds)}, none of them used in tuning"),
+        ("Root seed", str(plan.seed)),
+        ("Execution", f"{plan.executor}, {words.plural(plan.threads, 'thread')}"),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in plan.versions.items())),
+        *((name.capitalize(), value) for name, value in race.environment.items()),
+        ("Started", race.started_at or words.ABSENT),
+        ("Finished", race.finished_at or "not yet"),
+    ]
+    return Table("How the race was run", (Column("", False), Column("", False)), tuple(cells))
+
+
+def along(curves: Sequence[summary.Curve], quantity: str) -> Table:
+    """Give the medians of curves at a few epochs: the numbers behind a picture."""
+    curves = [c for c in curves if c.median]
+    epochs, values = zip(*summary.checkpoints(curves), strict=True) if curves else ((), ())
+    shown = words.apart(epochs)
+    cells = [(e, *(words.number(x) for x in row)) for e, row in zip(shown, values, strict=True)]
+    columns = (Column("Epoch"), *(Column(c.optimizer) for c in curves))
+    return Table(f"{quantity}: median over the seeds", columns, tuple(cells))
+
+
+def by_rate(curves: Sequence[summary.RateCurve], metric: str) -> Table:
+    """Give what tuning measured at each rate."""
+    cells = [
+        (
+            curve.optimizer,
+            words.rate(point.rate),
+            words.number(point.mean, 4),
+            f"{point.diverged} of {point.diverged + len(point.scores)}",
+            "chosen" if point.chosen else "",
+        )
+        for curve in curves
+        for point in curve.points
+    ]
+    columns = (
+        Column("Optimizer", False),
+        Column("Rate"),
+        Column(f"Mean validation {metric}"),
+        Column("Diverged"),
+        Column("", False),
+    )
+    return Table("Every rate that was tried", columns, tuple(cells))
+
+
+def _rate(rate: float | None, edge: str | None) -> str:
+    if rate is None:
+        return "all diverged"
+    return f"{words.rate(rate)} ({edge} tried)" if edge else words.rate(rate)
+
+
+def _rates(tried: Sequence[float]) -> str:
+    if len(tried) < 3:
+        return ", ".join(map(words.rate, tried))
+    return f"{len(tried)} from {words.rate(min(tried))} to {words.rate(max(tried))}"
+
+
+def _tuning(tuned: Sequence[Contender], seeds: int, contenders: int) -> str:
+    if not tuned:
+        return "given, not tuned"
+    quotas = sorted({c.quota for c in tuned})
+    said = f"{' to '.join(map(str, quotas))} for each, on {words.plural(seeds, 'tuning seed')}"
+    if len(tuned) < contenders:
+        said = f"{words.listing([c.name for c in tuned])}: {said}; the others were given theirs"
+    return said

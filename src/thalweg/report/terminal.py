@@ -1,0 +1,107 @@
+"""The answer of a race for the terminal, for a pipe, and for another program."""
+
+import io
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich import box
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from thalweg.records import Race, to_data
+from thalweg.report import summary, tables, words
+
+WIDTH = 100
+ON_THE_PAGE = ("Test interval",)  # too wide for a terminal
+# What a narrow terminal does without as well, the first one first.
+DISPENSABLE = ("State bytes per parameter", "Time per step", "Gap", "Diverged")
+
+
+def render(race: Race) -> Group:
+    """Make what a terminal shows at the end of a race: the sentences, then the final table."""
+    said = [Text(sentence) for sentence in summary.sentences(race)]
+    said[0].stylize("bold")
+    if race.verdict is None:
+        return Group(*said)
+    return Group(*said, Text(), _Fitting(tables.final(race)))
+
+
+def text(race: Race) -> str:
+    """Write the same as plain text, for a pipe or a file: no colours, at most 100 columns."""
+    console = Console(file=io.StringIO(), width=WIDTH, color_system=None, force_terminal=False)
+    with console.capture() as capture:
+        console.print(render(race))
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
+
+
+def as_json(race: Race, report_path: Path | None) -> dict[str, Any]:
+    """Give the answer as plain values for JSON; times and dates stand only in ``…_seconds`` and ``…_at``."""
+    verdict = race.verdict
+    return {
+        "winner": verdict.winner if verdict else None,
+        "tie": list(verdict.tie) if verdict else [],
+        "ranking": [_ranked(row) for row in summary.rows(race)],
+        "direction": str(race.plan.direction),
+        "metric": race.plan.metric,
+        "seeds": len(race.plan.final_seeds),
+        "sentences": list(summary.sentences(race)),
+        "ledger": to_data(race.ledger),
+        "report": None if report_path is None else str(report_path),
+        "started_at": race.started_at,
+        "finished_at": race.finished_at,
+    }
+
+
+def _ranked(row: summary.Row) -> dict[str, Any]:
+    standing = row.standing
+    return {
+        "optimizer": standing.optimizer,
+        "rate": standing.rate,
+        "score": standing.score,
+        "interval": to_data(standing.interval),
+        "test": standing.test,
+        "gap": standing.gap,
+        "step_seconds": row.step_seconds,
+        "state_bytes_per_parameter": row.state_bytes_per_parameter,
+        "diverged": standing.diverged,
+    }
+
+
+@dataclass(frozen=True)
+class _Fitting:
+    """A table that leaves out columns until it fits, and says which."""
+
+    shown: tables.Table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for n in range(len(DISPENSABLE) + 1):
+            table = _table(self.shown, ON_THE_PAGE + DISPENSABLE[:n])
+            if (
+                table.__rich_measure__(console, options.update(max_width=10 * WIDTH)).maximum
+                <= options.max_width
+            ):
+                break
+        yield table
+        if "Time per step" not in DISPENSABLE[:n]:
+            yield Text("Time per step is the median measured on this machine.", style="dim")
+        if n:
+            left_out = words.listing([name.lower() for name in DISPENSABLE[:n]])
+            yield Text(f"No room here for: {left_out}. The report has everything.", style="dim")
+
+
+def _table(shown: tables.Table, left_out: Sequence[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    kept = [i for i, column in enumerate(shown.columns) if column.name not in left_out]
+    for i in kept:
+        column = shown.columns[i]
+        width = max([10, *(len(row[i]) for row in shown.rows)])
+        heading = textwrap.fill(column.name, width, break_long_words=False)
+        justify: Literal["left", "right"] = "right" if column.numeric else "left"
+        table.add_column(Text(heading), justify=justify, vertical="bottom", overflow="fold")
+    for row in shown.rows:
+        table.add_row(*(Text(row[i]) for i in kept))
+    return table

@@ -1,0 +1,30 @@
+"""Schedules: pure, closed-form functions of a clock that multiply a recipe's peak rate."""
+
+from thalweg.schedules.base import Join as Join
+from thalweg.schedules.base import Product as Product
+from thalweg.schedules.base import Schedule as Schedule
+from thalweg.schedules.base import Shape as Shape
+from thalweg.schedules.catalogue import SCHEDULES as SCHEDULES
+from thalweg.schedules.catalogue import ScheduleEntry as ScheduleEntry
+from thalweg.schedules.catalogue import from_data as from_data
+from thalweg.schedules.catalogue import parse as parse
+from thalweg.schedules.catalogue import schedule_named as schedule_named
+from thalweg.schedules.catalogue import to_data as to_data
+from thalweg.schedules.driver import Scheduler as Scheduler
+from thalweg.schedules.join import Trapezoid as Trapezoid
+from thalweg.schedules.join import WarmupCosine as WarmupCosine
+from thalweg.schedules.join import WarmupLinear as WarmupLinear
+from thalweg.schedules.join import WarmupRestarts as WarmupRestarts
+from thalweg.schedules.shapes import Constant as Constant
+from thalweg.schedules.shapes import Cosine as Cosine
+from thalweg.schedules.shapes import Custom as Custom
+from thalweg.schedules.shapes import Exponential as Exponential
+from thalweg.schedules.shapes import InverseSquareRoot as InverseSquareRoot
+from thalweg.schedules.shapes import InverseTime as InverseTime
+from thalweg.schedules.shapes import Linear as Linear
+from thalweg.schedules.shapes import Multistep as Multistep
+from thalweg.schedules.shapes import OneCycle as OneCycle
+from thalweg.schedules.shapes import Polynomial as Polynomial
+from thalweg.schedules.shapes import Step as Step
+from thalweg.schedules.shapes import WarmRestarts as WarmRestarts
+from thalweg.schedules.shapes import Warmup as Warmup
