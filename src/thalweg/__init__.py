@@ -1,3 +1,48 @@
-"""Thalweg: a workbench for gradient descent in PyTorch."""
+"""Thalweg: a workbench for gradient descent in PyTorch.
+
+The public names are imported when they are used: ``import thalweg`` imports no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from thalweg import optim as optim
+    from thalweg import reference as reference
+    from thalweg import schedules as schedules
+    from thalweg.api import Showdown as Showdown
+    from thalweg.api import Training as Training
+    from thalweg.api import showdown as showdown
+    from thalweg.api import train as train
+    from thalweg.tasks import Task as Task
+    from thalweg.tasks import load_task as load_task
+    from thalweg.training.recipe import Plateau as Plateau
+    from thalweg.training.recipe import Recipe as Recipe
+
+_MODULES = ("optim", "reference", "schedules")
+_HOME = {
+    "Plateau": "training.recipe",
+    "Recipe": "training.recipe",
+    "Showdown": "api",
+    "Task": "tasks",
+    "Training": "api",
+    "load_task": "tasks",
+    "showdown": "api",
+    "train": "api",
+}
+
+__all__ = [*_MODULES, *_HOME, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"thalweg.{name}")
+    if name in _HOME:
+        return getattr(import_module(f"thalweg.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'thalweg' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -41,6 +41,11 @@ __all__ = ["BY_RULE", "EXECUTION_FLAGS", "SGD", "Adagrad", "Adam", "AdamW", "RMS
 EXECUTION_FLAGS = ("foreach", "fused", "capturable", "decoupled_weight_decay")
 
 
+def _positions(rule: Rule) -> list[str]:
+    """Return what may be passed by position. PyTorch has execution flags before `maximize`, or a bar."""
+    return [name for name in rule.hyper if name != "maximize"]
+
+
 class RuleOptimizer(torch.optim.Optimizer):
     """A rule as a `torch.optim.Optimizer`; use one of its subclasses.
 
@@ -56,21 +61,25 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def __init_subclass__(cls, rule: Rule) -> None:
         cls.rule = rule
-        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        options = [inspect.Parameter(name, kind, default=h.default) for name, h in rule.hyper.items()]
-        cls.__signature__ = inspect.Signature([inspect.Parameter("params", kind), *options])  # type: ignore[attr-defined]
+        either, named = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+        options = [
+            inspect.Parameter(name, either if name in _positions(rule) else named, default=h.default)
+            for name, h in rule.hyper.items()
+        ]
+        cls.__signature__ = inspect.Signature([inspect.Parameter("params", either), *options])  # type: ignore[attr-defined]
         rows = "\n".join(f"    {name}: {h.meaning}; {h.must}" for name, h in rule.hyper.items())
         cls.__doc__ = f"{cls.__doc__}\n{rule.formula}\n\n{rows}\n\n{rule.source}"
 
     def __init__(self, params: Any, *positional: Any, **named: Any) -> None:
-        if len(positional) > len(self.rule.hyper):
+        places = _positions(self.rule)
+        if len(positional) > len(places):
             raise InputError(
                 self.rule.title,
-                f"take at most {len(self.rule.hyper)} hyperparameters",
+                f"take at most {len(places)} hyperparameters by position",
                 len(positional),
                 "Pass them by name.",
             )
-        by_place = dict(zip(self.rule.hyper, positional, strict=False))
+        by_place = dict(zip(places, positional, strict=False))
         if twice := sorted(by_place.keys() & named.keys()):
             raise InputError(
                 f"{twice[0]} of {self.rule.title}", "be given once", "two values", "Pass it by name."
@@ -87,8 +96,7 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def _checked(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return all hyperparameters; a rate may be a tensor with one element, as PyTorch allows."""
-        plain = {name: x.item() if isinstance(x, Tensor) else x for name, x in given.items()}
-        return self.rule.checked(plain) | dict(given)
+        return self.rule.checked(_plain(given)) | dict(given)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with hyperparameters of their own; those not given are the defaults."""
@@ -102,13 +110,17 @@ class RuleOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            self._advance(group)
+        with torch.no_grad():
+            ready = [self._rows(group) for group in self.param_groups]  # all, so that a refusal is in time
+        for rows, counts in ready:
+            eager.advance(self.rule, rows)
+            for count in counts:
+                count += 1
         return loss
 
-    @torch.no_grad()
-    def _advance(self, group: dict[str, Any]) -> None:
-        values = self.rule.values(group)
+    def _rows(self, group: dict[str, Any]) -> tuple[list[Row], list[Tensor]]:
+        """Return the parameters of a group that have a gradient, and the counts of their steps."""
+        values = self.rule.values(_plain(group))
         rows, counts = [], []
         for parameter in group["params"]:
             if parameter.grad is None:
@@ -128,18 +140,18 @@ class RuleOptimizer(torch.optim.Optimizer):
             buffers = (state[name] for name in self.rule.state_fields(values))
             p, g, *real = (_as_real(x) for x in (parameter, parameter.grad, *buffers))
             rows.append(Row(p, g, self.rule.state(values)(*real), t, values))
-        eager.advance(self.rule, rows)
-        for count in counts:
-            count += 1
+        return rows, counts
 
     def _state_of(self, parameter: Tensor, values: Any) -> dict[str, Any]:
         """Return the state of a parameter, completed with what its hyperparameters have come to need."""
         state: dict[str, Any] = self.state[parameter]
         missing = [name for name in self.rule.state_fields(values) if name not in state]
         if missing:
-            start = self.rule.initial(parameter, values)
+            start = self.rule.initial(_as_real(parameter), values)
             state.setdefault("step", torch.tensor(0.0))
-            state.update({name: getattr(start, name) for name in missing})
+            for name in missing:
+                buffer = getattr(start, name)
+                state[name] = torch.view_as_complex(buffer) if parameter.is_complex() else buffer
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -150,8 +162,22 @@ class RuleOptimizer(torch.optim.Optimizer):
         Raises:
             InputError: the state is another method's, or lacks a buffer. Nothing was changed then.
         """
-        self._refuse_foreign(state_dict)
-        super().load_state_dict(state_dict)
+        # Between the hooks of the user: what theirs return is loaded, and theirs see what was kept.
+        final: dict[str, Any] = {}
+
+        def examine(_: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+            self._refuse_foreign(saved)
+            final.update(saved)
+
+        last = self.register_load_state_dict_pre_hook(examine)
+        first = self.register_load_state_dict_post_hook(lambda _: self._keep(final), prepend=True)
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            last.remove()
+            first.remove()
+
+    def _keep(self, state_dict: Mapping[str, Any]) -> None:
         saved = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
         own = chain.from_iterable(group["params"] for group in self.param_groups)
         for place, parameter in zip(saved, own, strict=True):
@@ -222,6 +248,11 @@ class AdamW(RuleOptimizer, rule=ADAMW):
 BY_RULE: Mapping[str, type[RuleOptimizer]] = {
     cls.rule.name: cls for cls in (SGD, Adagrad, RMSprop, Adam, AdamW)
 }
+
+
+def _plain(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a group holds, with a number where PyTorch allows a tensor with one element: the rate."""
+    return {n: x.item() if isinstance(x, Tensor) and x.numel() == 1 else x for n, x in group.items()}
 
 
 def _as_real(x: Tensor) -> Tensor:

@@ -197,8 +197,7 @@ class Ledger:
     """What a race cost, so that equal tuning can be checked."""
 
     rows: tuple[LedgerRow, ...]
-    reused_trials: int  # found finished in the store, not run again
-    total_seconds: float
+    total_seconds: float  # of all trials, whenever they were run
 
 
 @dataclass(frozen=True)

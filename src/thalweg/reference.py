@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from thalweg.backends.reference import Reference
+from thalweg.backends.reference import FloatArray, Reference
 from thalweg.errors import InputError
 from thalweg.rules.adagrad import ADAGRAD
 from thalweg.rules.adam import ADAM, ADAMW
@@ -47,7 +47,7 @@ class ReferenceOptimizer:
     def __init__(self, **hyperparameters: Any) -> None:
         self.hyperparameters = self.rule.checked(hyperparameters)
         self._work = Reference(self.rule, self.hyperparameters)
-        self._names: tuple[str, ...] | None = None
+        self._shapes: dict[str, tuple[int, ...]] | None = None  # of the first step
 
     def step(self, parameters: Any, gradients: Any) -> Any:
         """Return the parameters after one step; what is passed in is not changed.
@@ -57,34 +57,42 @@ class ReferenceOptimizer:
             gradients: the same shape of things; None for a parameter that has no gradient.
 
         Raises:
-            InputError: names or shapes do not match, or are not those of the step before.
+            InputError: something is no real number; names or shapes do not match, or are not those of the
+                first step.
 
         >>> SGD(lr=0.1).step([3.0, 1.0], [2.0, None])
         [array(2.8), array(1.)]
         """
-        p, g = _named(parameters), _named(gradients)
-        if self._names is None:
-            self._names = tuple(p)
-        if tuple(p) != self._names or tuple(g) != self._names:
+        who = f"the parameters and gradients of {self.rule.title}"
+        slopes = {name: None if x is None else _real(who, x) for name, x in _named(gradients).items()}
+        arrays = {name: _real(who, x) for name, x in _named(parameters).items()}
+        shapes = {name: array.shape for name, array in arrays.items()}
+        if self._shapes is None:
+            self._shapes = shapes
+        if shapes != self._shapes:
             raise InputError(
-                f"the parameters and gradients of {self.rule.title}",
-                f"be those of the first step, {list(self._names)}",
-                f"{list(p)} and {list(g)}",
+                f"the parameters of {self.rule.title}",
+                f"be those of the first step, {_words(self._shapes)}",
+                _words(shapes),
                 "Make a new optimizer for other parameters.",
             )
-        arrays = {name: np.array(value, dtype=_float_type(value)) for name, value in p.items()}
-        slopes = {
-            name: None if value is None else np.asarray(value, dtype=arrays[name].dtype)
-            for name, value in g.items()
-        }
+        if slopes.keys() != arrays.keys():
+            raise InputError(
+                f"the gradients of {self.rule.title}",
+                f"be one for each parameter, {list(arrays)}",
+                list(slopes),
+                "Pass None for a parameter that has no gradient.",
+            )
         for name, slope in slopes.items():
-            if slope is not None and slope.shape != arrays[name].shape:
+            if slope is not None and slope.shape != shapes[name]:
                 raise InputError(
-                    f"the gradient of parameter {name}",
-                    f"have the parameter's shape {arrays[name].shape}",
-                    f"{slope.shape}",
+                    f"the gradient of parameter {name}".rstrip(),
+                    f"have the parameter's shape {shapes[name]}",
+                    slope.shape,
                     "Pass one number for each number of the parameter.",
                 )
+            if slope is not None:
+                slopes[name] = slope.astype(arrays[name].dtype)
         moved = {name: np.asarray(value) for name, value in self._work.step(arrays, slopes).items()}
         return _like(parameters, moved)
 
@@ -113,9 +121,16 @@ class AdamW(ReferenceOptimizer, rule=ADAMW):
     """Adam with decoupled decay, in plain NumPy."""
 
 
-def _float_type(value: Any) -> Any:
-    dtype = np.asarray(value).dtype
-    return dtype if np.issubdtype(dtype, np.floating) else np.float64
+def _real(who: str, value: Any) -> FloatArray:
+    """Return a copy as an array of floating numbers; a float type is kept."""
+    array = np.array(value)
+    if array.dtype.kind not in "fiub":
+        raise InputError(who, "be real numbers or arrays of them", repr(value))
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
+
+
+def _words(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} of shape {shape}".strip() for name, shape in shapes.items())
 
 
 def _named(things: Any) -> dict[str, Any]:

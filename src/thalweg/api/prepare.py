@@ -12,28 +12,33 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import thalweg
 from thalweg.errors import InputError
 from thalweg.hyper import AT_LEAST_0, Integer, Interval
 from thalweg.records import Stage
 from thalweg.tasks import Task, check_task, load_task
+from thalweg.tasks.user_code import isolated_random
 from thalweg.training.control import EVALUATIONS
 from thalweg.training.engine import ModelEngine, Update
 from thalweg.training.recipe import Recipe
 from thalweg.training.trial import Budget, Execution, Trial, Workload
 
 TIMED_UPDATES: Final = 25
+COUNTED_EXAMPLES: Final = 32
+SMALL_UPDATE: Final = 5e8  # operations: some 20 ms of one core
 RUNS: Final = "thalweg-runs"  # the folder that runs are kept in when none is named
 
 TaskLike = str | os.PathLike[str] | Task | tuple[Any, Any]
 
 
 class Prepared(NamedTuple):
-    """A workload, and what its trial batch told."""
+    """A task, ready to be trained."""
 
     workload: Workload
-    parameters: int  # numbers that the model trains
+    batch_size: int | str
+    update_flops: float  # floating point operations of one update, counted on a trial batch
 
 
 def prepare(
@@ -42,8 +47,8 @@ def prepare(
     batch_size: int | str | None,
     data: str | os.PathLike[str] | None,
     download: bool,
-) -> tuple[Task, int | str, Prepared]:
-    """Load a task and its data, and try them on one batch; return them with the batch size.
+) -> Prepared:
+    """Load a task and its data, and try them on one batch.
 
     Raises:
         InputError: whatever cannot work, in words; nothing was written.
@@ -58,11 +63,25 @@ def prepare(
     checked = check_task(loaded, parts, examples if size == "all" else int(size))
     fingerprint = loaded.fingerprint(parts)
     workload = Workload(loaded, parts, fingerprint, checked.metric, checked.direction)
-    return loaded, size, Prepared(workload, checked.parameters)
+    return Prepared(workload, size, _update_flops(workload, examples if size == "all" else int(size)))
 
 
-def execution(seed: int, executor: str, threads: int | None, device: str) -> Execution:
-    """Decide how trials run; threads None: as many as torch takes by itself."""
+def _update_flops(workload: Workload, batch_size: int) -> float:
+    """Count the operations of one update (products and convolutions, which are nearly all of them)."""
+    few = min(batch_size, COUNTED_EXAMPLES)
+    task = workload.task
+    model = task.model(0)
+    with isolated_random(0), FlopCounterMode(display=False) as counter:
+        torch.autograd.backward(task.loss(model, workload.data.train.batch(np.arange(few))))
+    return float(counter.get_total_flops()) * batch_size / few
+
+
+def execution(seed: int, executor: str, threads: int | None, device: str, update_flops: float) -> Execution:
+    """Decide how trials run.
+
+    Threads None: one where an update is small, because sharing it out takes longer than computing it;
+    else as many as torch takes by itself.
+    """
     if executor != "serial":
         raise InputError("the executor", "be serial", repr(executor), "Leave it out.")
     if threads is not None:
@@ -78,7 +97,8 @@ def execution(seed: int, executor: str, threads: int | None, device: str) -> Exe
         ("thalweg", thalweg.__version__),
         ("torch", torch.__version__),
     )
-    return Execution(seed, executor, threads or torch.get_num_threads(), device, versions)
+    own = 1 if update_flops < SMALL_UPDATE else torch.get_num_threads()
+    return Execution(seed, executor, threads or own, device, versions)
 
 
 def steps_of(budget: Budget, workload: Workload, recipe: Recipe, how: Execution) -> int:

@@ -9,7 +9,6 @@ from typing import Any
 from thalweg import report
 from thalweg.api.prepare import (
     RUNS,
-    Prepared,
     TaskLike,
     environment,
     execution,
@@ -29,7 +28,7 @@ from thalweg.showdown import Entry, make_plan, run, trials_at_most
 from thalweg.showdown.plan import QUOTA
 from thalweg.store import Store
 from thalweg.training.recipe import Recipe
-from thalweg.training.trial import Budget, Execution
+from thalweg.training.trial import Budget, Execution, Workload
 
 OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam")
 
@@ -92,7 +91,7 @@ def showdown(
         seeds: final seeds; None: as many as the verdict needs, twice that where it is cheap.
         seed: the root from which all random numbers derive.
         executor: how trials run: "serial".
-        threads: of torch; None: torch's own choice.
+        threads: of torch; None: one for small updates, else torch's own choice.
         device: where to train.
         data: the folder with the files of mnist and fashion-mnist; None: ``THALWEG_DATA``.
         download: whether missing files may be fetched into that folder.
@@ -113,9 +112,10 @@ def showdown(
     if not isinstance(optimizers, Mapping):
         for name in names:
             preset(name)
-    how = execution(seed, executor, threads, device)
-    loaded, size, prepared = prepare(task, seed, batch_size, data, download)
-    shared = {"batch_size": size, **(recipe or {})}
+    prepared = prepare(task, seed, batch_size, data, download)
+    workload = prepared.workload
+    how = execution(seed, executor, threads, device, prepared.update_flops)
+    shared = {"batch_size": prepared.batch_size, **(recipe or {})}
     entries = [
         Entry(
             name,
@@ -128,10 +128,10 @@ def showdown(
     ]
     given = {"epochs": epochs, "steps": steps}
     if epochs is None and steps is None:
-        given["epochs"] = loaded.epochs
-    updates = steps_of(Budget(**given), prepared.workload, entries[0].recipe, how)  # type: ignore[arg-type]
+        given["epochs"] = workload.task.epochs
+    updates = steps_of(Budget(**given), workload, entries[0].recipe, how)  # type: ignore[arg-type]
     quota = QUOTA if isinstance(rates, Mapping) else rates
-    plan = make_plan(prepared.workload, entries, how, updates, prepared.parameters, quota=quota, seeds=seeds)
+    plan = make_plan(workload, entries, how, updates, prepared.update_flops, quota=quota, seeds=seeds)
     # Torch's own choice of threads is no part of what was asked: an unfinished race goes on with the
     # number that it began with.
     key = identity(to_data(replace(plan, threads=threads or 0)))
@@ -139,7 +139,7 @@ def showdown(
     with Store.open(folder) as store:
         race = None if fresh else store.finished_race(key)
         if race is None:
-            race = _run(store, key, plan, prepared, how, fresh, command)
+            race = _run(store, key, plan, workload, how, fresh, command)
     page = report.write(race, folder / f"{file_name(plan.task, key)}.html")
     return Showdown(race, page)
 
@@ -151,7 +151,7 @@ def _rates(asked: float | Iterable[float] | None) -> tuple[float, ...] | None:
 
 
 def _run(
-    store: Store, key: str, plan: Plan, prepared: Prepared, how: Execution, fresh: bool, command: str
+    store: Store, key: str, plan: Plan, workload: Workload, how: Execution, fresh: bool, command: str
 ) -> Race:
     """Run what is missing of a race, keeping every trial as soon as it is finished."""
     begun = store.latest_unfinished(key)
@@ -170,7 +170,7 @@ def _run(
             store.attach(key, trace.key)
             bar.advance(1, f"{trace.stage} {trace.contender} at {trace.rate:g}")
 
-        traces = run(plan, prepared.workload, how, serial.run, completed, on_finished)
+        traces = run(plan, workload, how, serial.run, completed, on_finished)
     ledger = evidence.ledger(plan, traces)
     store.finish_race(key, [t.key for t in traces], evidence.verdict(plan, traces), ledger, now())
     return store.race(key)

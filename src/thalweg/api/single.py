@@ -84,7 +84,7 @@ def train(
         seconds: about so long, instead; measured and turned into updates before the start.
         seed: the root from which all random numbers derive.
         executor: how trials run: "serial".
-        threads: of torch; None: torch's own choice.
+        threads: of torch; None: one for small updates, else torch's own choice.
         device: where to train.
         data: the folder with the files of mnist and fashion-mnist; None: ``THALWEG_DATA``.
         download: whether missing files may be fetched into that folder.
@@ -95,19 +95,19 @@ def train(
     Raises:
         InputError: something cannot work as asked; nothing was started.
     """
-    how = execution(seed, executor, threads, device)
     asked_size = recipe.batch_size if isinstance(recipe, Recipe) else None
-    loaded, size, prepared = prepare(task, seed, asked_size, data, download)
+    prepared = prepare(task, seed, asked_size, data, download)
+    workload = prepared.workload
+    how = execution(seed, executor, threads, device, prepared.update_flops)
     if not isinstance(recipe, Recipe):
-        recipe = Recipe(recipe, batch_size=size)
+        recipe = Recipe(recipe, batch_size=prepared.batch_size)
     asked = {"epochs": epochs, "steps": steps, "seconds": seconds}
     if not any(value is not None for value in asked.values()):
-        asked["epochs"] = loaded.epochs
+        asked["epochs"] = workload.task.epochs
     budget = Budget(**asked)  # type: ignore[arg-type]
-    workload = prepared.workload
     request = [workload.fingerprint, recipe.to_data(), asked, seed, threads, device, how.versions]
-    with Store.open(out) as store:
-        folder = Path(out) / file_name(loaded.name, identity([list(map(str, request))]))
+    with Store.open(Path(out)) as store:
+        folder = Path(out) / file_name(workload.task.name, identity([list(map(str, request))]))
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:
@@ -156,7 +156,7 @@ def _train(
     threads = torch.get_num_threads()
     torch.set_num_threads(how.threads)
     try:
-        with isolated_random(0):
+        with workload.task.user_code("the training"), isolated_random(0):
             engine = ModelEngine(workload, trial, how.root, how.device, taken)
             control = Control(trial.recipe, workload.limits(trial), progress)
             trace = None if fresh else store.traces([key]).get(key)

@@ -21,9 +21,10 @@ def advance(rule: Rule, rows: Iterable[Row], shared: Any = None, factor: Array =
         shared: the global scalars of a rule with global scope, as the step before left them.
         factor: what the schedule multiplies the rate with; a number or (K,).
     """
+    rows = list(rows)
     prepared = step(rule, rows, shared, factor)
-    for row in prepared.rows:
-        parameter, state = prepared.moved(row)
+    for row, ready in zip(rows, prepared.rows, strict=True):  # a ready row may hold a new state
+        parameter, state = prepared.moved(ready)
         row.parameter.copy_(parameter)
         for old, new in zip(row.state, state, strict=True):
             old.copy_(new)

@@ -40,7 +40,7 @@ class Reference:
         moving = [name for name in parameters if gradients[name] is not None]
         for name in moving:
             if name not in self.states:
-                self.states[name] = self.rule.initial(parameters[name], self.values)
+                self.states[name] = self.rule.initial(parameters[name], self.values, self.replicas)
             self.times[name] = self.times.get(name, 0) + 1
         rows = [
             Row(parameters[n], gradients[n], self.states[n], self.times[n], self.values, self.replicas)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from thalweg.hyper import AT_LEAST_0, Real
 from thalweg.rules.base import MAXIMIZE, Clock, Rule, State, Surroundings, Values
-from thalweg.rules.ops import Array, sqrt
+from thalweg.rules.ops import Array, spread, sqrt, zeros_like
 
 
 class AdagradState(NamedTuple):
@@ -22,6 +22,11 @@ class AdagradClock(NamedTuple):
 def _state(h: Values) -> type:
     del h
     return AdagradState
+
+
+def _start(p: Array, h: Values, axes: tuple[int, ...]) -> State:
+    del axes
+    return AdagradState(zeros_like(p) + spread(h.initial_accumulator_value, p))
 
 
 def _clock(t: Array, h: Values, around: Surroundings) -> Clock:
@@ -56,5 +61,5 @@ d = g / (√v + ε) / (1 + (t − 1)·lr_decay)
     state=_state,
     clock=_clock,
     direction=_direction,
-    initial_value=lambda h: h.initial_accumulator_value,
+    start=_start,
 )

@@ -51,8 +51,14 @@ class Decay(Enum):
 class Surroundings(NamedTuple):
     """What a clock may pass on to the body beside the step count."""
 
-    axes: tuple[int, ...]  # the parameter's own axes, counted from the end: never the replica axis
+    axes: tuple[int, ...]  # the parameter's own, see `own_axes`
     shared: Any  # the global scalars of a rule with global scope, else None
+    rate: Array  # lr × the schedule's factor
+
+
+def own_axes(p: Array, replicas: bool) -> tuple[int, ...]:
+    """Return the axes of one parameter, counted from the end: never the replica axis."""
+    return tuple(range(-(p.ndim - replicas), 0))
 
 
 class Nothing(NamedTuple):
@@ -95,7 +101,9 @@ class Rule:
     clock: Callable[[Array, Values, Surroundings], Clock] = no_clock
     # A combination of valid values that has no meaning is refused here, in words.
     conflict: Callable[[Mapping[str, Any]], None] = no_conflict
-    initial_value: Callable[[Values], Array] | None = None  # what buffers start from, if not zero
+    # The state before the first step, where it is not zeros like p: start(p, h, axes) -> s. A field may
+    # hold one number a parameter: as `sum_over(…, axes)` has it, with length 1 along the own axes.
+    start: Callable[[Array, Values, tuple[int, ...]], State] | None = None
     scope: Scope = Scope.ELEMENT
     decay: Decay = Decay.L2
     # A tail of its own, for the few that do not step by −rate × direction:
@@ -103,13 +111,15 @@ class Rule:
     tail: Callable[[Array, Array, State, Values, Clock, Array], tuple[Array, State]] | None = None
     # The parameters to evaluate with, where they differ from those trained: evaluated(p, s, h) -> p.
     evaluated: Callable[[Array, State, Values], Array] | None = None
-    # Global scope. partial(p, g, s, h, c) -> (sums, s'); sums are added up over all parameters;
-    # combine(shared, sums, h) -> shared', which the clock then passes to the body.
+    # Global scope. partial(p, g, s, h, c) -> (sums, s'), a NamedTuple of what `sum_over` gives; it is added
+    # up over all parameters, in float64; combine(shared, sums, h) -> shared', which the clock then passes
+    # to the body. What is shared is a number, or (K,) with one a replica.
     initial_shared: Callable[[Values], Any] | None = None
     partial: Callable[[Array, Array, State, Values, Clock], tuple[Any, State]] | None = None
     combine: Callable[[Any, Any, Values], Any] | None = None
-    # Curvature that a driver measures every few steps and hands over: refresh(s, diagonal, h) -> s'.
-    refresh: Callable[[State, Array, Values], State] | None = None
+    # Curvature that a driver measures every few steps and hands over: refresh(s, diagonal, h, c) -> s',
+    # with h and c from `tail.prepared`.
+    refresh: Callable[[State, Array, Values, Clock], State] | None = None
 
     def values(self, given: Mapping[str, Any]) -> Values:
         """Return the hyperparameters as the record that the body receives; others are left out."""
@@ -126,11 +136,12 @@ class Rule:
         self.conflict(complete)
         return complete
 
-    def initial(self, p: Array, h: Values) -> State:
-        """Return the state before the first step: buffers like p, zero or at the rule's initial value."""
+    def initial(self, p: Array, h: Values, replicas: bool = False) -> State:
+        """Return the state before the first step; with replicas, axis 0 of p counts them."""
+        if self.start is not None:
+            return self.start(p, h, own_axes(p, replicas))
         kind = self.state(h)
-        start = zeros_like(p) if self.initial_value is None else zeros_like(p) + self.initial_value(h)
-        return kind(*(start + 0 for _ in kind._fields))  # type: ignore[attr-defined]
+        return kind(*(zeros_like(p) for _ in kind._fields))  # type: ignore[attr-defined]
 
     def state_fields(self, h: Values) -> tuple[str, ...]:
         """Return the names of the buffers that these hyperparameters need."""

@@ -6,8 +6,8 @@ Order: sign and L2 → body → decay → step. Clipping, masking and averaging 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from thalweg.rules.base import Clock, Decay, Rule, State, Surroundings, Values, nonzero
-from thalweg.rules.ops import Array, spread
+from thalweg.rules.base import Clock, Decay, Rule, State, Surroundings, Values, nonzero, own_axes
+from thalweg.rules.ops import Array, gather, in_float64, spread
 
 
 class Row(NamedTuple):
@@ -22,7 +22,7 @@ class Row(NamedTuple):
 
 
 def step(rule: Rule, rows: Iterable[Row], shared: Any = None, factor: Array = 1.0) -> "Step":
-    """Return the step of all rows of one rule, ready to be asked row by row.
+    """Return the step of all rows of one rule, ready to be asked row by row; its rows are in their order.
 
     Args:
         rule: the method.
@@ -31,14 +31,14 @@ def step(rule: Rule, rows: Iterable[Row], shared: Any = None, factor: Array = 1.
         factor: what the schedule multiplies the rate with; a number or (K,).
     """
     kept = list(rows)
-    if rule.partial is None:
-        return Step(rule, kept, None, factor)
+    if rule.partial is None or not kept:
+        return Step(rule, kept, shared, factor)
     assert rule.combine is not None
     sums, states = [], []
     for row in kept:
-        h, c, g = _prepare(rule, row, shared)
+        h, c, g = prepared(rule, row, shared, factor)
         part, state = rule.partial(row.parameter, g, row.state, h, c)
-        sums.append(part)
+        sums.append(type(part)(*(gather(x, row.replicas) for x in part)))
         states.append(state)
     total = type(sums[0])(*(sum(column[1:], column[0]) for column in zip(*sums, strict=True)))
     shared = rule.combine(shared, total, kept[0].values)
@@ -56,23 +56,22 @@ class Step(NamedTuple):
     def moved(self, row: Row) -> tuple[Array, State]:
         """Return the new parameter and the new state of one row."""
         rule, p = self.rule, row.parameter
-        h, c, g = _prepare(rule, row, self.shared)
+        h, c, g = prepared(rule, row, self.shared, self.factor)
         d, s = rule.direction(p, g, row.state, h, c)
-        rate = h.lr * spread(self.factor, p)
+        rate = row.values.lr * self.factor
         if rule.tail is not None:
-            return rule.tail(p, d, s, h, c, rate)
+            return rule.tail(p, d, s, h, c, spread(rate, p))
         if rule.decay is Decay.DECOUPLED and nonzero(row.values.weight_decay):
-            p = p * (1 - rate * h.weight_decay)
-        return p - rate * d, s
+            p = p * spread(1 - rate * row.values.weight_decay, p)
+        return p - spread(rate, p) * d, s
 
 
-def _prepare(rule: Rule, row: Row, shared: Any) -> tuple[Values, Clock, Array]:
-    p, g = row.parameter, row.gradient
-    axes = tuple(range(-(p.ndim - row.replicas), 0))
-    c = rule.clock(row.t, row.values, Surroundings(axes, shared))
-    h = row.values
-    if row.replicas:
-        h, c = spread(h, p), spread(c, p)
+def prepared(rule: Rule, row: Row, shared: Any = None, factor: Array = 1.0) -> tuple[Values, Clock, Array]:
+    """Return what a body receives: hyperparameters, clock, and the gradient with its sign and L2."""
+    p, g, h = row.parameter, row.gradient, row.values
+    around = Surroundings(own_axes(p, row.replicas), shared, h.lr * factor)
+    c = spread(rule.clock(in_float64(row.t), h, around), p)
+    h = spread(h, p)
     if h.maximize:
         g = -g
     if rule.decay is Decay.L2 and nonzero(row.values.weight_decay):

@@ -15,9 +15,9 @@ from thalweg.training.trial import Execution, Workload
 QUOTA: Final = 9  # rates that tuning may try, each optimizer alike
 TUNING_SEEDS: Final = 3
 STEP: Final = math.sqrt(10)  # ratio of neighbouring rates: half a decade
-# Twice the seeds that are needed are run where all final trials together stay under this much work, in
-# parameters × examples: about a minute of a small network on one core.
-SMALL_WORK: Final = 2e11
+# Twice the seeds that are needed are run where all final trials together stay under this many floating
+# point operations: about a minute of a small network on one core.
+SMALL_WORK: Final = 1e12
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def make_plan(
     entries: Sequence[Entry],
     execution: Execution,
     steps: int,
-    parameters: int,
+    update_flops: float,
     *,
     quota: int = QUOTA,
     seeds: int | None = None,
@@ -78,7 +78,7 @@ def make_plan(
         entries: the optimizers, each with a recipe of the same batch size.
         execution: how trials run.
         steps: updates of every trial.
-        parameters: numbers that the model trains, from which the default number of seeds follows.
+        update_flops: floating point operations of one update; the default number of seeds follows.
         quota: rates that tuning may try, each optimizer alike.
         seeds: final seeds; None: as many as the verdict needs, twice that where it is cheap.
 
@@ -99,7 +99,7 @@ def make_plan(
     tuning = TUNING_SEEDS if any(c.tuned for c in contenders) else 0
     if seeds is None:
         seeds = minimum_seeds(len(entries))
-        if 2 * seeds * len(entries) * steps * batch_size * parameters <= SMALL_WORK:
+        if 2 * seeds * len(entries) * steps * update_flops <= SMALL_WORK:
             seeds *= 2
     data = workload.data
     return Plan(

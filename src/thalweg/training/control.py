@@ -111,8 +111,7 @@ class Control:
         if progress.initial_loss is None and math.isfinite(loss):
             progress.initial_loss = loss
         if self._lost(loss):
-            self._close_window()
-            progress.outcome = Outcome.DIVERGED
+            self._end(Outcome.DIVERGED)
         elif progress.step % self._curve_every == 0 or progress.step == self.limits.steps:
             self._close_window()
 
@@ -123,6 +122,11 @@ class Control:
         above = loss > start + LOST_FACTOR * max(abs(start), 1.0)
         self.progress.lost_updates = self.progress.lost_updates + 1 if above else 0
         return self.progress.lost_updates >= LOST_UPDATES
+
+    def _end(self, outcome: Outcome) -> None:
+        self.progress.outcome = outcome
+        if self.progress.window_updates:
+            self._close_window()
 
     def _close_window(self) -> None:
         progress = self.progress
@@ -148,7 +152,7 @@ class Control:
         progress.evaluations.append(Evaluation(step, limits.epoch(step), measured["loss"], metrics))
         score = measured[limits.metric]
         if measured["loss"] is None or score is None:
-            progress.outcome = Outcome.DIVERGED
+            self._end(Outcome.DIVERGED)
             return False
         self._follow_plateau(measured["loss"])
         better = progress.best_score is None or limits.direction.sign * (score - progress.best_score) > 0
@@ -159,9 +163,9 @@ class Control:
             progress.evaluations_without_gain += 1
         patience = self.recipe.patience
         if patience is not None and progress.evaluations_without_gain >= patience:
-            progress.outcome = Outcome.STOPPED_EARLY
+            self._end(Outcome.STOPPED_EARLY)
         elif step == limits.steps:
-            progress.outcome = Outcome.COMPLETED
+            self._end(Outcome.COMPLETED)
         return better and patience is not None
 
     def _follow_plateau(self, loss: float) -> None:

@@ -5,6 +5,7 @@ ordinary model: the engine with a single row, 0.
 """
 
 import math
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -89,9 +90,7 @@ class ModelEngine:
         self.model: nn.Module = self.task.model(seeds.derive(root, "initial weights", trial.seed))
         self.model.to(device=self.device, dtype=dtype)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = optim.BY_RULE[recipe.preset.rule.name](self.parameters)
-        for group in self.optimizer.param_groups:
-            group.update(recipe.values())
+        self.optimizer = optim.BY_RULE[recipe.preset.rule.name](self.parameters, **recipe.values())
         self.kept: Snapshot = {}
         limits = workload.limits(trial)
         self._steps_per_epoch, self._batch_size = limits.steps_per_epoch, limits.batch_size
@@ -132,21 +131,25 @@ class ModelEngine:
     def update(self, updates: Sequence[Update]) -> Sequence[Updated]:
         """Do one update: gradient of the batch, clipping, the optimizer's step."""
         ((_, step, rate),) = updates
-        self._seed_forward(step, 0)
-        self.model.train()
-        self.optimizer.zero_grad()
-        indices = self._indices(step)
-        if len(indices) <= self._micro_batch:
-            loss = self.task.loss(self.model, self._batch(indices))
-            torch.autograd.backward(loss)
-            value = loss.item()
-        else:
-            value = self._accumulate(indices)
+        with self.task.user_code("training"):
+            value = self._backward(step)
         clipped = self._clip()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
         return (Updated(value, clipped),)
+
+    def _backward(self, step: int) -> float:
+        """Compute the gradient of a step's batch and return its loss."""
+        self._seed_forward(step, 0)
+        self.model.train()
+        self.optimizer.zero_grad()
+        indices = self._indices(step)
+        if len(indices) > self._micro_batch:
+            return self._accumulate(indices)
+        loss = self.task.loss(self.model, self._batch(indices))
+        torch.autograd.backward(loss)
+        return loss.item()
 
     def _batch(self, indices: NDArray[np.int64]) -> Any:
         return self._moved(self.train_part.batch(indices))
@@ -157,9 +160,11 @@ class ModelEngine:
         return moved(batch, self._dtype, self.device)
 
     def _seed_forward(self, step: int, kind: int) -> None:
-        """Seed what the model itself draws (dropout): a closed form of the step, so nothing is replayed."""
+        """Seed what model and data draw (dropout, augmentation): in closed form, so nothing is replayed."""
         seed = seeds.derive(self.root, "forward", self.trial.seed, step, kind)
         torch.default_generator.manual_seed(seed)  # torch.manual_seed takes longer than a small update
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
@@ -196,13 +201,14 @@ class ModelEngine:
         self._seed_forward(0, 1)
         self.model.eval()
         sums = MeanOfBatches()
-        for batch in part.batches(EVALUATION_EXAMPLES):
-            batch = self._moved(batch)
-            loss = self.task.loss(self.model, batch)
-            sums.add("loss", float(loss), float(self.task.weight(batch)))
-            metrics = self.task.metrics(self.model, batch) if self.task.metrics else {}
-            for name, value in metrics.items():
-                sums.add_metric(name, value, examples_in(batch))
+        with self.task.user_code("measuring"):
+            for batch in part.batches(EVALUATION_EXAMPLES):
+                batch = self._moved(batch)
+                loss = self.task.loss(self.model, batch)
+                sums.add("loss", float(loss), float(self.task.weight(batch)))
+                metrics = self.task.metrics(self.model, batch) if self.task.metrics else {}
+                for name, value in metrics.items():
+                    sums.add_metric(name, value, examples_in(batch))
         return (sums.means(),)
 
     def keep(self, row: int) -> None:

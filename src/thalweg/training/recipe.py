@@ -9,7 +9,17 @@ import tomli_w
 
 from thalweg import schedules
 from thalweg.errors import InputError, nearest
-from thalweg.hyper import ABOVE_0, AT_LEAST_0, Choice, Hyperparameter, Integer, Interval, Real, check_all
+from thalweg.hyper import (
+    ABOVE_0,
+    AT_LEAST_0,
+    Choice,
+    Hyperparameter,
+    Integer,
+    Interval,
+    Real,
+    Reals,
+    check_all,
+)
 from thalweg.rules.catalogue import Preset, preset
 
 WHOLE: Final = Interval(1.0)
@@ -91,22 +101,29 @@ class Recipe:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        chosen = preset(self.optimizer)
+        _check_kind("the optimizer", "be a name", str, self.optimizer)
+        _check_kind(
+            "the hyperparameters of a recipe", "be a table of names and values", Mapping, self.hyperparameters
+        )
+        _check_kind("the schedule of a recipe", "be a schedule", schedules.Schedule, self.schedule)
+        _check_kind("plateau of a recipe", "be a Plateau", Plateau | None, self.plateau)
         if self.rate is None:
-            object.__setattr__(self, "rate", chosen.centre)
+            object.__setattr__(self, "rate", self.preset.centre)
         for name, declared in FIELDS.items():
             value = getattr(self, name)
             unused = value is None and declared.default is None
             whole = name == "batch_size" and value == "all"
             if not (unused or whole):
                 declared.check(name, "the recipe", value)
-        tuples = {n: tuple(v) if isinstance(v, list) else v for n, v in self.hyperparameters.items()}
-        if "lr" in tuples:
+                object.__setattr__(self, name, _plain(declared, value))
+        if "lr" in self.hyperparameters:
             raise InputError(
                 "the hyperparameters of a recipe", "leave the rate out", "lr", "Pass it as rate=…."
             )
-        object.__setattr__(self, "hyperparameters", tuples)
         self.values()
+        declared_by_rule = self.preset.rule.hyper
+        plain = {n: _plain(declared_by_rule[n], v) for n, v in self.hyperparameters.items()}
+        object.__setattr__(self, "hyperparameters", plain)
 
     @property
     def preset(self) -> Preset:
@@ -154,6 +171,7 @@ class Recipe:
         if "schedule" in given:
             given["schedule"] = schedules.from_data(given["schedule"])
         if "plateau" in given:
+            _check_kind("plateau of a recipe", "be a table", Mapping, given["plateau"])
             check_all("plateau", Plateau.FIELDS, given["plateau"])
             given["plateau"] = Plateau(**given["plateau"])
         return cls(**given)
@@ -170,3 +188,20 @@ class Recipe:
         except tomllib.TOMLDecodeError as error:
             raise InputError("the recipe", "be a TOML document", str(error), "Mend that line.") from error
         return cls.from_data(data)
+
+
+def _check_kind(who: str, must: str, kind: Any, value: Any) -> None:
+    if not isinstance(value, kind):
+        raise InputError(who, must, repr(value))
+
+
+def _plain(declared: Hyperparameter, value: Any) -> Any:
+    """Return a valid value in Python's own type, so that equal recipes are written and hashed alike."""
+    match declared:
+        case Real():
+            return float(value)
+        case Reals():
+            return tuple(float(x) for x in value)
+        case Integer():
+            return int(value)
+    return value

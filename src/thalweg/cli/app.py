@@ -1,0 +1,58 @@
+"""The program `thalweg`: its commands, and how errors and Ctrl-C end."""
+
+import sys
+from typing import Any, Final
+
+import click
+
+import thalweg
+from thalweg.cli.optimizers import optimizers
+from thalweg.cli.report import report
+from thalweg.cli.runs import runs
+from thalweg.cli.schedules import schedules
+from thalweg.cli.showdown import showdown
+from thalweg.cli.tasks import tasks
+from thalweg.cli.train import train
+from thalweg.errors import ThalwegError
+
+INTERRUPTED: Final = 130
+
+
+class Program(click.Group):
+    """A group whose errors are one sentence on standard error and an exit code.
+
+    0: an answer was given. 1: it ran and failed. 2: wrong use or bad input. 130: Ctrl-C.
+    """
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line and leave the process with its exit code."""
+        kwargs["standalone_mode"] = False
+        try:
+            code = super().main(*args, **kwargs)
+        except click.ClickException as error:
+            error.show()
+            code = error.exit_code
+        except ThalwegError as error:
+            click.echo(f"thalweg: {error}", err=True)
+            code = error.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("thalweg: interrupted. What was finished is kept; the same command goes on.", err=True)
+            code = INTERRUPTED
+        except BrokenPipeError:
+            sys.stderr.close()  # the reader has gone; there is nobody to tell
+            code = 1
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+@click.group(
+    cls=Program,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with: thalweg showdown digits",
+)
+@click.version_option(thalweg.__version__, message="%(prog)s %(version)s")
+def main() -> None:
+    """A workbench for gradient descent: race optimizers fairly, train, and know how sure you are."""
+
+
+for command in (showdown, train, tasks, optimizers, schedules, runs, report):
+    main.add_command(command)

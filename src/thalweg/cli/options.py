@@ -1,0 +1,88 @@
+"""Options that several commands share, and how their values are read."""
+
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import click
+
+from thalweg.errors import InputError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+RUNS: Final = "thalweg-runs"
+
+TASK_HELP = "A built-in task (see: thalweg tasks), or path/to/task.py[:name]."
+
+task_argument = click.argument("task", help=TASK_HELP)
+out_option = click.option(
+    "--out", default=RUNS, show_default=True, metavar="DIR", help="Folder that keeps results and reports."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
+fresh_option = click.option("--fresh", is_flag=True, help="Run everything anew, even what is finished.")
+seed_option = click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Root of all random numbers: one seed, one result.",
+)
+
+
+def batch_size(text: str | None) -> int | str | None:
+    """Read a batch size: a whole number, or "all"."""
+    return text if text is None or text == "all" else whole("--batch-size", text)
+
+
+def whole(option: str, text: str) -> int:
+    """Read a whole number; anything else is refused in words."""
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(option, "be a whole number", repr(text)) from None
+
+
+def number(option: str, text: str) -> float:
+    """Read a number; anything else is refused in words."""
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(option, "be a number", repr(text)) from None
+
+
+def training_options(command: F) -> F:
+    """Add what decides how a trial is run: budget, batches, data, threads."""
+    for option in reversed(
+        (
+            click.option("--epochs", metavar="N", type=float, help="Passes over the training data."),
+            click.option("--steps", metavar="N", type=int, help="Updates, instead of epochs."),
+            click.option(
+                "--batch-size",
+                metavar="B",
+                help='Examples of one update, or "all"; else as the task suggests.',
+            ),
+            click.option(
+                "--data", metavar="DIR", help="Folder of the data files; else the variable THALWEG_DATA."
+            ),
+            click.option("--download", is_flag=True, help="Fetch missing data files into that folder."),
+            click.option(
+                "--executor", default="serial", show_default=True, metavar="NAME", help="How trials run."
+            ),
+            click.option("--threads", type=int, metavar="N", help="Threads of torch; else chosen by size."),
+            click.option("--device", default="cpu", show_default=True, help="Where to train."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def as_typed() -> str:
+    """Return the command as it was typed."""
+    return shlex.join(["thalweg", *sys.argv[1:]])
+
+
+def print_json(answer: Any) -> None:
+    """Print an answer as JSON."""
+    click.echo(json.dumps(answer, indent=2, ensure_ascii=False, allow_nan=False))

@@ -1,0 +1,118 @@
+"""Whether two tasks are the same: the text of the functions with all they use, and the bytes of the data.
+
+A finished race is shown again when its task is the same, so a change must not go unseen; to take two
+equal tasks for different ones only costs time. What cannot be read further is therefore identified by
+its representation, address included.
+"""
+
+import functools
+import hashlib
+import inspect
+from collections.abc import Iterable, Mapping
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from thalweg.tasks.data.part import DatasetPart, Part, TensorPart, as_tensor, map_leaves
+
+
+def source_of(functions: Iterable[Any]) -> str:
+    """Return the text of functions, and of what they close over or read from their own modules.
+
+    Followed are functions and classes of the same modules or notebook, arguments of
+    ``functools.partial``, containers, and the attributes of objects, down to the bytes of tensors.
+    What comes from other modules is named only.
+    """
+    waiting = list(functions)
+    home = {getattr(thing, "__module__", None) for thing in waiting}
+    seen: dict[int, Any] = {}  # keeps what it has seen alive, so that no identity is used twice
+    texts = []
+    while waiting:
+        thing = waiting.pop(0)
+        if id(thing) not in seen:
+            seen[id(thing)] = thing
+            text, used = _read(thing, home)
+            texts.append(text)
+            waiting += used
+    return "\n".join(texts)
+
+
+def _read(thing: Any, home: set[str | None]) -> tuple[str, list[Any]]:
+    """What identifies one thing by itself, and the things that it uses."""
+    if isinstance(thing, Tensor | np.ndarray):
+        return f"{thing.dtype}{tuple(thing.shape)}{_sha256(thing)}", []
+    if isinstance(thing, Mapping):
+        return repr([str(key) for key in thing]), list(thing.values())
+    if isinstance(thing, tuple | list):
+        return str(len(thing)), list(thing)
+    if isinstance(thing, functools.partial):
+        return "partial", [thing.func, thing.args, thing.keywords]
+    if isinstance(thing, MethodType):
+        return "method", [thing.__func__, thing.__self__]
+    if isinstance(thing, ModuleType):
+        return thing.__name__, []
+    if isinstance(thing, FunctionType | type) and thing.__module__ not in home:
+        return f"{thing.__module__}.{thing.__qualname__}", []
+    if isinstance(thing, type):
+        return _text(thing) or thing.__qualname__, [
+            v for v in vars(thing).values() if isinstance(v, FunctionType)
+        ]
+    if isinstance(thing, FunctionType):
+        return _text(thing) or _code(thing.__code__), [thing.__defaults__, thing.__kwdefaults__, _used(thing)]
+    plain = type(thing).__repr__ is object.__repr__  # type: ignore[comparison-overlap]
+    return "" if plain else repr(thing), [type(thing), vars(thing)] if hasattr(thing, "__dict__") else []
+
+
+def digest_of(part: Part) -> bytes:
+    """Return the sha256 of a part: every byte of tensors, the length and two items of a dataset."""
+    digest = hashlib.sha256(str(part.examples).encode())
+
+    def update(value: Any) -> None:
+        if isinstance(value, Tensor):
+            digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
+            digest.update(_bytes(value))
+        else:
+            digest.update(repr(value).encode())
+
+    if isinstance(part, TensorPart):
+        map_leaves(update, part.fields)
+        digest.update(repr(map_leaves(lambda x: 0, part.fields)).encode())
+    elif isinstance(part, DatasetPart):
+        for index in (0, part.examples - 1):
+            map_leaves(lambda x: update(as_tensor(x)), part.dataset[index])
+    return digest.digest()
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+
+
+def _sha256(value: Tensor | np.ndarray[Any, Any]) -> str:
+    if isinstance(value, Tensor):
+        return hashlib.sha256(_bytes(value)).hexdigest()
+    content = repr(value.tolist()).encode() if value.dtype.hasobject else value.tobytes()
+    return hashlib.sha256(content).hexdigest()
+
+
+def _text(thing: Any) -> str:
+    try:
+        return inspect.getsource(thing)
+    except (OSError, TypeError):  # typed at a prompt
+        return ""
+
+
+def _code(code: CodeType) -> str:
+    constants = [_code(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+    return f"{code.co_code.hex()} {code.co_names} {constants}"
+
+
+def _used(function: FunctionType) -> dict[str, Any]:
+    """What a function closes over and the names that it reads from its module, in order of name."""
+    try:
+        found = inspect.getclosurevars(function)
+    except ValueError:  # a variable that it closes over has no value yet
+        return {}
+    return dict(sorted({**found.globals, **found.nonlocals}.items()))
