@@ -1,5 +1,6 @@
 """`thalweg schedules`: list them, draw one or several over each other."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -49,7 +50,7 @@ def schedules(names: tuple[str, ...], steps: int, out: str | None, as_json: bool
     from thalweg.report import schedule_figure
 
     if out is None:
-        colour = click.get_text_stream("stdout").isatty()
+        colour = sys.stdout.isatty()
         click.echo(schedule_figure.terminal(curves, colour=colour))
         return
     path = Path(out)

@@ -36,7 +36,8 @@ def _state(h: Values) -> type:
 
 def _clock(t: Array, h: Values, around: Surroundings) -> Clock:
     del around
-    return SGDClock(gain=1 - h.dampening * (t > 1))  # the first gradient enters undampened
+    dampened = (t > 1) * (h.momentum != 0)  # neither the first gradient nor, among replicas, plain descent
+    return SGDClock(gain=1 - h.dampening * dampened)
 
 
 def _direction(p: Array, g: Array, s: State, h: Values, c: Clock) -> tuple[Array, State]:
