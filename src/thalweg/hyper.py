@@ -106,9 +106,8 @@ class Hyperparameter:
         is 0.001.
         """
         if not self.accepts(value):
-            raise InputError(
-                f"{name} of {owner}", f"be {self.must}", repr(value), f"The default is {self.default}."
-            )
+            do = "" if self.default is None else f"The default is {self.default}."
+            raise InputError(f"{name} of {owner}", f"be {self.must}", repr(value), do)
 
 
 def _is_whole(value: Any) -> bool:
@@ -194,7 +193,7 @@ class Integer(Hyperparameter):
     def invalid(self) -> Iterator[Any]:
         """Yield numbers outside the interval and things that are no whole number."""
         yield from self.interval.outside()
-        yield from (self.default + 0.5, "a", None, True)
+        yield from (1.5, "a", None, True)
 
     def parse(self, text: str) -> int:
         """Read one whole number."""

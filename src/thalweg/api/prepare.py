@@ -57,7 +57,7 @@ def prepare(
     loaded = load_task(task, data, download)
     size = loaded.batch_size if batch_size is None else batch_size
     if size != "all":
-        Integer(32, "", Interval(1.0)).check("batch_size", "the run", size)
+        Integer(None, "", Interval(1.0)).check("batch_size", "the run", size)
     parts = loaded.data(seed)
     examples = parts.train.examples
     checked = check_task(loaded, parts, examples if size == "all" else int(size))
@@ -85,7 +85,7 @@ def execution(seed: int, executor: str, threads: int | None, device: str, update
     if executor != "serial":
         raise InputError("the executor", "be serial", repr(executor), "Leave it out.")
     if threads is not None:
-        Integer(1, "", Interval(1.0)).check("threads", "the run", threads)
+        Integer(None, "", Interval(1.0)).check("threads", "the run", threads)
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

@@ -29,8 +29,11 @@ class Program(click.Group):
         kwargs["standalone_mode"] = False
         try:
             code = super().main(*args, **kwargs)
-        except click.ClickException as error:
+        except click.exceptions.NoArgsIsHelpError as error:
             error.show()
+            code = error.exit_code
+        except click.ClickException as error:
+            click.echo(f"thalweg: {_sentence(error)}", err=True)
             code = error.exit_code
         except ThalwegError as error:
             click.echo(f"thalweg: {error}", err=True)
@@ -42,6 +45,13 @@ class Program(click.Group):
             sys.stderr.close()  # the reader has gone; there is nobody to tell
             code = 1
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _sentence(error: click.ClickException) -> str:
+    """Say in one line what was typed wrongly, and where the right is to be found."""
+    context = getattr(error, "ctx", None)
+    see = f" See: {context.command_path} --help" if context else ""
+    return f"{error.format_message().rstrip('.')}.{see}"
 
 
 @click.group(

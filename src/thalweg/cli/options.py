@@ -20,20 +20,17 @@ task_argument = click.argument("task", help=TASK_HELP)
 out_option = click.option(
     "--out", default=RUNS, show_default=True, metavar="DIR", help="Folder that keeps results and reports."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
-fresh_option = click.option("--fresh", is_flag=True, help="Run everything anew, even what is finished.")
-seed_option = click.option(
-    "--seed",
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Root of all random numbers: one seed, one result.",
-)
 
+class Read(click.ParamType):
+    """The type of an option whose value is read by `whole` or `number`."""
 
-def batch_size(text: str | None) -> int | str | None:
-    """Read a batch size: a whole number, or "all"."""
-    return text if text is None or text == "all" else whole("--batch-size", text)
+    def __init__(self, read: Callable[[str, str], float]) -> None:
+        self.read = read
+        self.name = read.__name__
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read a value as it was typed; a default is a number already."""
+        return self.read(param.opts[0], value) if param and isinstance(value, str) else value
 
 
 def whole(option: str, text: str) -> int:
@@ -52,12 +49,32 @@ def number(option: str, text: str) -> float:
         raise InputError(option, "be a number", repr(text)) from None
 
 
+WHOLE: Final = Read(whole)
+NUMBER: Final = Read(number)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
+fresh_option = click.option("--fresh", is_flag=True, help="Run everything anew, even what is finished.")
+seed_option = click.option(
+    "--seed",
+    type=WHOLE,
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Root of all random numbers: one seed, one result.",
+)
+
+
+def batch_size(text: str | None) -> int | str | None:
+    """Read a batch size: a whole number, or "all"."""
+    return text if text is None or text == "all" else whole("--batch-size", text)
+
+
 def training_options(command: F) -> F:
     """Add what decides how a trial is run: budget, batches, data, threads."""
     for option in reversed(
         (
-            click.option("--epochs", metavar="N", type=float, help="Passes over the training data."),
-            click.option("--steps", metavar="N", type=int, help="Updates, instead of epochs."),
+            click.option("--epochs", metavar="N", type=NUMBER, help="Passes over the training data."),
+            click.option("--steps", metavar="N", type=WHOLE, help="Updates, instead of epochs."),
             click.option(
                 "--batch-size",
                 metavar="B",
@@ -70,7 +87,7 @@ def training_options(command: F) -> F:
             click.option(
                 "--executor", default="serial", show_default=True, metavar="NAME", help="How trials run."
             ),
-            click.option("--threads", type=int, metavar="N", help="Threads of torch; else chosen by size."),
+            click.option("--threads", type=WHOLE, metavar="N", help="Threads of torch; else chosen by size."),
             click.option("--device", default="cpu", show_default=True, help="Where to train."),
         )
     ):

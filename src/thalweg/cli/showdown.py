@@ -38,13 +38,13 @@ from thalweg.errors import InputError
     help="How many rates tuning may try for each (default 9); or the rates of an optimizer, such as "
     "adam=1e-3: a single one is taken as given, several are what tuning tries. Repeatable.",
 )
-@click.option("--seeds", type=int, metavar="N", help="Final seeds; else as many as the verdict needs.")
+@click.option("--seeds", type=WHOLE, metavar="N", help="Final seeds; else as many as the verdict needs.")
 @seed_option
 @training_options
 @click.option(
     "--schedule", "schedule_text", metavar="NAME[:FIELD=VALUE,…]", help="Schedule of the rate for all."
 )
-@click.option("--clip-norm", type=float, metavar="C", help="Longest gradient, for all.")
+@click.option("--clip-norm", type=NUMBER, metavar="C", help="Longest gradient, for all.")
 @out_option
 @fresh_option
 @json_option

@@ -15,7 +15,7 @@ from thalweg.cli.options import (
     task_argument,
     training_options,
 )
-from thalweg.errors import InputError
+from thalweg.errors import InputError, nearest
 
 
 @click.command()
@@ -24,15 +24,20 @@ from thalweg.errors import InputError
     "--recipe", "recipe_file", metavar="FILE", help="A recipe as TOML; the options below change it."
 )
 @click.option("--optimizer", metavar="NAME", help="Optimizer (see: thalweg optimizers); else adam.")
-@click.option("--rate", type=float, metavar="RATE", help="Peak rate; else the optimizer's starting point.")
+@click.option("--rate", type=NUMBER, metavar="RATE", help="Peak rate; else the optimizer's starting point.")
 @click.option("--schedule", "schedule_text", metavar="NAME[:FIELD=VALUE,…]", help="Schedule of the rate.")
-@click.option("--clip-norm", type=float, metavar="C", help="Longest gradient.")
-@click.option("--micro-batch", type=int, metavar="M", help="Examples computed at once, to save memory.")
-@click.option("--patience", type=int, metavar="N", help="Stop after N evaluations without improvement.")
-@click.option("--seconds", type=float, metavar="S", help="Train about so long, instead of epochs.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Any other field of the recipe, or hyperparameter of the optimizer, such as clip_norm=1, "
+    "patience=5, betas=0.9,0.95. Repeatable.",
+)
+@click.option("--seconds", type=NUMBER, metavar="S", help="Train about so long, instead of epochs.")
 @seed_option
 @training_options
-@click.option("--snapshot-every", type=int, metavar="N", help="Updates between snapshots; else 15 seconds.")
+@click.option("--snapshot-every", type=WHOLE, metavar="N", help="Updates between snapshots; else 15 seconds.")
 @out_option
 @fresh_option
 @json_option
@@ -42,9 +47,7 @@ def train(
     optimizer: str | None,
     rate: float | None,
     schedule_text: str | None,
-    clip_norm: float | None,
-    micro_batch: int | None,
-    patience: int | None,
+    settings: tuple[str, ...],
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -60,9 +63,6 @@ def train(
     changes: dict[str, Any] = {
         "optimizer": optimizer,
         "rate": rate,
-        "clip_norm": clip_norm,
-        "micro_batch": micro_batch,
-        "patience": patience,
         "batch_size": size,
     }
     data: dict[str, Any] = {}
@@ -79,6 +79,7 @@ def train(
     if schedule_text is not None:
         changes["schedule"] = schedules.to_data(schedules.parse(schedule_text))
     data |= {name: value for name, value in changes.items() if value is not None}
+    _set(data, settings)
     if "batch_size" not in data:
         loaded = load_task(task, options["data"], options["download"])
         data["batch_size"] = loaded.batch_size
@@ -87,6 +88,29 @@ def train(
         print_json({**to_data(result.trace), "folder": str(result.folder)})
     else:
         click.echo(str(result))
+
+
+def _set(recipe: dict[str, Any], settings: tuple[str, ...]) -> None:
+    """Put settings such as ``betas=0.9,0.95`` into the data of a recipe, as their declarations read them."""
+    from thalweg.rules.catalogue import preset
+    from thalweg.training.recipe import FIELDS
+
+    declared = {**preset(recipe.get("optimizer", "adam")).rule.hyper, **FIELDS}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or name not in declared:
+            raise InputError(
+                "--set", f"be NAME=VALUE with NAME among {', '.join(declared)}", repr(setting),
+                nearest(name, declared),
+            )  # fmt: skip
+        try:
+            value = declared[name].parse(text)
+        except (ValueError, KeyError):
+            raise InputError(f"--set {name}", f"be {declared[name].must}", repr(text)) from None
+        if name in FIELDS:
+            recipe[name] = value
+        else:
+            recipe["hyperparameters"] = {**recipe.get("hyperparameters", {}), name: value}
 
 
 def _text(path: str) -> str:

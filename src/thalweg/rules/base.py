@@ -93,7 +93,8 @@ class Rule:
     title: str
     formula: str  # what the body and the tail compute, in the letters of the field
     source: str  # paper and year, and every departure from it
-    hyper: Mapping[str, Hyperparameter]  # `lr` first, then as in PyTorch's signature
+    # `lr` first, then as in PyTorch's signature; `maximize` always, `weight_decay` unless decay is OWN.
+    hyper: Mapping[str, Hyperparameter]
     state: Callable[[Values], type]  # the NamedTuple of buffers that these hyperparameters need
     direction: Callable[[Array, Array, State, Values, Clock], tuple[Array, State]]
     # Scalars that depend on the step alone: computed once per step, in float64, array-valued and

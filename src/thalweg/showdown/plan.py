@@ -90,7 +90,7 @@ def make_plan(
         raise InputError("the optimizers of a race", "be one or more different names", names)
     Integer(QUOTA, "", Interval(1.0)).check("rates to try", "the race", quota)
     if seeds is not None:
-        Integer(8, "", Interval(1.0)).check("seeds", "the race", seeds)
+        Integer(None, "", Interval(1.0)).check("seeds", "the race", seeds)
     batch_sizes = {workload.batch_size(entry.recipe) for entry in entries}
     if len(batch_sizes) > 1:
         raise InputError("the recipes of a race", "have one batch size", sorted(batch_sizes))

@@ -118,10 +118,10 @@ def _validation(final: Evaluation | None) -> Measured:
 
 
 def _state_bytes(optimizer: torch.optim.Optimizer) -> int:
-    """Return the bytes of all buffers like a parameter; counts and other single numbers are left out."""
+    """Return the bytes of all buffers; step counts are left out."""
     return sum(
         tensor.numel() * tensor.element_size()
-        for parameter, state in optimizer.state.items()
+        for state in optimizer.state.values()
         for name, tensor in state.items()
-        if name != "step" and tensor.shape == parameter.shape
+        if name != "step"
     )

@@ -34,7 +34,7 @@ class Budget:
             raise InputError(
                 "the budget", "be given in epochs, steps or seconds: one of them", sorted(given) or "none"
             )
-        declared = Integer(1, "", Interval(1.0)) if self.steps is not None else Real(1.0, "", ABOVE_0)
+        declared = Integer(None, "", Interval(1.0)) if self.steps is not None else Real(None, "", ABOVE_0)
         for name, value in given.items():
             declared.check(name, "the budget", value)
 
