@@ -120,6 +120,19 @@ def batch_norm() -> Task:
     )
 
 
+def frozen() -> Task:
+    """The same regression with a parameter that is not trained, and one that the loss does not use."""
+
+    def make_model() -> nn.Module:
+        first = nn.Linear(3, 3)
+        first.weight.requires_grad_(False)
+        model = nn.Sequential(first, nn.Linear(3, 1))
+        model.register_parameter("unused", nn.Parameter(torch.ones(2)))
+        return model
+
+    return dataclasses.replace(linear(), make_model=make_model, name="frozen", source="frozen")
+
+
 def dictionary() -> Task:
     """The same regression with batches that are dicts."""
 

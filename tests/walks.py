@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from cases import Path, Problem
 
+from cases import Path, Problem
 from thalweg.optim import BY_RULE
 
 NAMES = list(BY_RULE)

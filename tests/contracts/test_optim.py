@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+
 from cases import (
     RULES,
     SHAPES,
@@ -22,8 +24,10 @@ from cases import (
     problems,
     starts,
 )
-from hypothesis import given, settings
 from oracles import ORACLES
+from thalweg import optim, reference
+from thalweg.errors import InputError
+from thalweg.optim import BY_RULE
 from walks import (
     CLOSE,
     NAMES,
@@ -36,10 +40,6 @@ from walks import (
     solve_in_numpy,
     walk,
 )
-
-from thalweg import optim, reference
-from thalweg.errors import InputError
-from thalweg.optim import BY_RULE
 
 # The same numbers as PyTorch.
 

@@ -8,14 +8,18 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from cases import (
     RULES,
     deviation,
     gradients,
     starts,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from thalweg import optim
+from thalweg.errors import InputError
+from thalweg.optim import BY_RULE
 from walks import (
     CLOSE,
     NAMES,
@@ -27,10 +31,6 @@ from walks import (
     parameters,
     walk,
 )
-
-from thalweg import optim
-from thalweg.errors import InputError
-from thalweg.optim import BY_RULE
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

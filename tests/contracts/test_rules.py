@@ -5,6 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from cases import (
     RULES,
     SHAPES,
@@ -19,10 +22,7 @@ from cases import (
     problems,
     starts,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from oracles import ORACLES
-
 from thalweg.backends import eager
 from thalweg.backends.reference import Reference
 from thalweg.errors import InputError
@@ -132,7 +132,7 @@ def in_fleet(
     """Run stacked replicas, each with its own values, step count and factor."""
 
     def array(x: Any) -> Any:
-        return torch.as_tensor(x) if torch_backend else np.asarray(x)
+        return torch.as_tensor(np.asarray(x)) if torch_backend else np.asarray(x)
 
     def column(name: str) -> Any:
         if isinstance(rule.hyper[name], Flag):
@@ -184,9 +184,7 @@ def alone(
     path = []
     for past, now in enumerate(slopes):
         rows = {
-            n: Row(
-                at[n], torch.tensor(now[n]) if torch_backend else now[n], states[n], age + past + 1, h
-            )
+            n: Row(at[n], torch.tensor(now[n]) if torch_backend else now[n], states[n], age + past + 1, h)
             for n in at
         }
         if torch_backend:
@@ -258,6 +256,18 @@ def test_whole_step_counts_of_replicas_are_counted_in_float64() -> None:
 
     m_hat, v_hat = 0.1 / (1 - 0.9**2), 0.001 / (1 - 0.999**2)
     assert moved.item() == pytest.approx(-m_hat / v_hat**0.5, rel=1e-12)
+
+
+def test_the_decay_of_a_float32_replica_is_computed_in_float64() -> None:
+    """1 − γλ formed in float32 would be one rounding off for some of these rates."""
+    rule, rates = RULES["adamw"], np.linspace(0.1, 1.0, 50)
+    h = rule.values(rule.checked({"weight_decay": 0.9}) | {"lr": rates})
+    p = np.ones((50, 1), np.float32)
+    row = Row(p, np.zeros_like(p), rule.initial(p, h, replicas=True), 1, h, replicas=True)
+
+    moved, _ = tail.step(rule, [row], factor=0.7).moved(row)
+
+    assert moved[:, 0].tolist() == (1 - rates * 0.7 * 0.9).astype(np.float32).tolist()
 
 
 # Declarations.

@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+import math
 import os
 import platform
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -20,13 +23,14 @@ from thalweg.hyper import AT_LEAST_0, Integer, Interval
 from thalweg.records import Stage
 from thalweg.tasks import Task, check_task, load_task
 from thalweg.tasks.user_code import isolated_random
-from thalweg.training.control import EVALUATIONS
+from thalweg.training.control import EVALUATIONS, Control
 from thalweg.training.engine import ModelEngine, Update
 from thalweg.training.recipe import Recipe
 from thalweg.training.trial import Budget, Execution, Trial, Workload
 
 TIMED_UPDATES: Final = 25
 COUNTED_EXAMPLES: Final = 32
+MOST_UPDATES: Final = 10**8  # the rate of each is computed before the first
 SMALL_UPDATE: Final = 5e8  # operations: some 20 ms of one core
 RUNS: Final = "thalweg-runs"  # the folder that runs are kept in when none is named
 
@@ -105,19 +109,54 @@ def steps_of(budget: Budget, workload: Workload, recipe: Recipe, how: Execution)
     """Return a budget in updates. One in seconds is measured on a model that is thrown away."""
     examples, batch_size = workload.data.train.examples, workload.batch_size(recipe)
     if budget.seconds is None:
-        return budget.steps_for(examples, batch_size)
+        return _possible(budget, examples, batch_size)
     trial = Trial("timing", Stage.SINGLE, recipe, 0, TIMED_UPDATES)
-    engine = ModelEngine(workload, trial, how.root, how.device)
-    times = []
-    for step in range(TIMED_UPDATES):
+    with torch_threads(how.threads), workload.task.user_code("the training"), isolated_random(0):
+        engine = ModelEngine(workload, trial, how.root, how.device)
+        times = []
+        for step in range(TIMED_UPDATES):
+            start = time.perf_counter()
+            engine.update([Update(0, step, recipe.rate or 0.0)])
+            times.append(time.perf_counter() - start)
         start = time.perf_counter()
-        engine.update([Update(0, step, recipe.rate or 0.0)])
-        times.append(time.perf_counter() - start)
-    start = time.perf_counter()
-    engine.measure([0], workload.data.validation)
+        engine.measure([0], workload.data.validation)
     evaluations = EVALUATIONS * (time.perf_counter() - start)
     left = max(budget.seconds - evaluations, budget.seconds / 2)
-    return Budget(seconds=left).steps_for(examples, batch_size, float(np.median(times)))
+    return _possible(Budget(seconds=left), examples, batch_size, float(np.median(times)))
+
+
+def _possible(budget: Budget, examples: int, batch_size: int, step_seconds: float | None = None) -> int:
+    try:
+        steps: float = budget.steps_for(examples, batch_size, step_seconds)
+    except OverflowError:
+        steps = math.inf
+    if steps > MOST_UPDATES:
+        raise InputError(
+            "the budget", f"be at most {MOST_UPDATES:,} updates", f"{steps:,}", "Train for a shorter time."
+        )
+    return int(steps)
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch work with so many threads, and with its former number again afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def try_update(workload: Workload, trial: Trial, how: Execution) -> None:
+    """Do the first update of a trial on a model that is thrown away.
+
+    What the recipe cannot do with this task (a schedule that does not fit the budget, accumulation
+    through BatchNorm, sparse gradients) is so refused before anything is written.
+    """
+    with workload.task.user_code("the training"), isolated_random(0):
+        control = Control(trial.recipe, workload.limits(trial))
+        ModelEngine(workload, trial, how.root, how.device).update([Update(0, 0, control.rate())])
 
 
 def environment() -> dict[str, str]:

@@ -17,18 +17,19 @@ from thalweg.api.prepare import (
     now,
     prepare,
     steps_of,
+    try_update,
 )
 from thalweg.errors import InputError, nearest
 from thalweg.evidence import race as evidence
 from thalweg.executors import serial
 from thalweg.progress import Bar
-from thalweg.records import Plan, Race, Trace, Verdict, to_data
+from thalweg.records import Plan, Race, Stage, Trace, Verdict, to_data
 from thalweg.rules.catalogue import preset
 from thalweg.showdown import Entry, make_plan, run, trials_at_most
 from thalweg.showdown.plan import QUOTA
 from thalweg.store import Store
 from thalweg.training.recipe import Recipe
-from thalweg.training.trial import Budget, Execution, Workload
+from thalweg.training.trial import Budget, Execution, Trial, Workload
 
 OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam")
 
@@ -105,6 +106,15 @@ def showdown(
     if isinstance(optimizers, str):
         optimizers = optimizers.split(",")
     names = list(optimizers)
+    if not names:
+        raise InputError("the optimizers of a race", "be one or more different names", "none")
+    if isinstance(optimizers, Mapping) and not (batch_size is None and recipe is None):
+        raise InputError(
+            "batch_size and recipe",
+            "be left out where each optimizer has a recipe of its own",
+            f"batch_size={batch_size}, recipe={recipe}",
+            "Write them into each recipe.",
+        )
     asked = dict(rates) if isinstance(rates, Mapping) else {}
     for name in asked:
         if name not in names:
@@ -132,6 +142,9 @@ def showdown(
     updates = steps_of(Budget(**given), workload, entries[0].recipe, how)  # type: ignore[arg-type]
     quota = QUOTA if isinstance(rates, Mapping) else rates
     plan = make_plan(workload, entries, how, updates, prepared.update_flops, quota=quota, seeds=seeds)
+    for entry in entries:
+        trial_recipe = entry.recipe.with_rate(entry.rates[0]) if entry.rates else entry.recipe
+        try_update(workload, Trial(entry.name, Stage.FINAL, trial_recipe, 0, updates), how)
     # Torch's own choice of threads is no part of what was asked: an unfinished race goes on with the
     # number that it began with.
     key = identity(to_data(replace(plan, threads=threads or 0)))

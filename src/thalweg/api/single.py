@@ -12,12 +12,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import torch
 from safetensors.torch import save
 from torch import nn
 
-from thalweg.api.prepare import RUNS, TaskLike, execution, file_name, identity, prepare, steps_of
+from thalweg.api.prepare import (
+    RUNS,
+    TaskLike,
+    execution,
+    file_name,
+    identity,
+    prepare,
+    steps_of,
+    torch_threads,
+    try_update,
+)
 from thalweg.errors import InputError
+from thalweg.hyper import Integer, Interval
 from thalweg.progress import Bar
 from thalweg.records import Stage, Trace
 from thalweg.store import Store
@@ -95,6 +105,8 @@ def train(
     Raises:
         InputError: something cannot work as asked; nothing was started.
     """
+    if snapshot_every is not None:
+        Integer(None, "", Interval(1.0)).check("snapshot_every", "the run", snapshot_every)
     asked_size = recipe.batch_size if isinstance(recipe, Recipe) else None
     prepared = prepare(task, seed, asked_size, data, download)
     workload = prepared.workload
@@ -106,20 +118,21 @@ def train(
         asked["epochs"] = workload.task.epochs
     budget = Budget(**asked)  # type: ignore[arg-type]
     request = [workload.fingerprint, recipe.to_data(), asked, seed, threads, device, how.versions]
+    folder = Path(out) / file_name(workload.task.name, identity([list(map(str, request))]))
+    begun = None if fresh else _begun(folder)
+    planned = begun or {"steps": steps_of(budget, workload, recipe, how), "threads": how.threads}
+    how = replace(how, threads=planned["threads"])
+    trial = Trial(recipe.optimizer, Stage.SINGLE, recipe, 0, planned["steps"])
+    try_update(workload, trial, how)
     with Store.open(Path(out)) as store:
-        folder = Path(out) / file_name(workload.task.name, identity([list(map(str, request))]))
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:
             raise InputError(f"the folder {folder}", "be writable", error.strerror or str(error)) from error
-        begun = None if fresh else _begun(folder)
         if begun is None:
-            begun = {"steps": steps_of(budget, workload, recipe, how), "threads": how.threads}
             (folder / _SNAPSHOT).unlink(missing_ok=True)
             snapshot.write_atomically(folder / "recipe.toml", recipe.to_toml().encode())
-            snapshot.write_atomically(folder / _BEGUN, json.dumps(begun).encode())
-        how = replace(how, threads=begun["threads"])
-        trial = Trial(recipe.optimizer, Stage.SINGLE, recipe, 0, begun["steps"])
+            snapshot.write_atomically(folder / _BEGUN, json.dumps(planned).encode())
         return _train(store, folder, workload, trial, how, fresh, snapshot_every)
 
 
@@ -132,7 +145,7 @@ def _begun(folder: Path) -> dict[str, int] | None:
     try:
         begun = json.loads((folder / _BEGUN).read_text())
         return {"steps": int(begun["steps"]), "threads": int(begun["threads"])}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(
@@ -153,39 +166,34 @@ def _train(
     path, weights = folder / _SNAPSHOT, folder / "model.safetensors"
     clock, started = time.perf_counter(), datetime.now(UTC)
     taken, progress = snapshot.read(path, key) if path.exists() else (None, None)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(how.threads)
-    try:
-        with workload.task.user_code("the training"), isolated_random(0):
-            engine = ModelEngine(workload, trial, how.root, how.device, taken)
-            control = Control(trial.recipe, workload.limits(trial), progress)
-            trace = None if fresh else store.traces([key]).get(key)
-            if trace is not None and path.exists():
-                engine.restore_kept(0)
-                return Training(engine.model, trace, trial.recipe, folder)
-            with _interrupt() as interrupted, Bar("training", trial.steps) as bar:
-                bar.advance(control.progress.step, "training")
-                last = time.monotonic()
+    with torch_threads(how.threads), workload.task.user_code("the training"), isolated_random(0):
+        engine = ModelEngine(workload, trial, how.root, how.device, taken)
+        control = Control(trial.recipe, workload.limits(trial), progress)
+        trace = None if fresh else store.traces([key]).get(key)
+        # After a fresh start that was broken off, the trace is an older one than the snapshot.
+        if trace is not None and control.finished:
+            engine.restore_kept(0)
+            return Training(engine.model, trace, trial.recipe, folder)
+        with _interrupt() as interrupted, Bar("training", trial.steps) as bar:
+            bar.advance(control.progress.step, "training")
+            last = time.monotonic()
 
-                def at_boundary(engine: Engine, row: int, control: Control) -> None:
-                    nonlocal last
-                    step = control.progress.step
-                    bar.advance(1, "training")
-                    due = (
-                        step % snapshot_every == 0
-                        if snapshot_every
-                        else time.monotonic() - last > SNAPSHOT_SECONDS
-                    )
-                    if due or interrupted.is_set() or control.finished:
-                        snapshot.write(path, engine.snapshot(row), control.progress, key)
-                        last = time.monotonic()
-                    if interrupted.is_set():
-                        raise KeyboardInterrupt
+            def at_boundary(engine: Engine, row: int, control: Control) -> None:
+                nonlocal last
+                step = control.progress.step
+                bar.advance(1, "training")
+                if snapshot_every is not None:
+                    due = step % snapshot_every == 0
+                else:
+                    due = time.monotonic() - last > SNAPSHOT_SECONDS
+                if due or interrupted.is_set() or control.finished:
+                    snapshot.write(path, engine.snapshot(row), control.progress, key)
+                    last = time.monotonic()
+                if interrupted.is_set():
+                    raise KeyboardInterrupt
 
-                train_rows(engine, [control], workload, at_boundary)
-            trace = conclude(engine, 0, control, workload, trial, how, clock, started)
-    finally:
-        torch.set_num_threads(threads)
+            train_rows(engine, [control], workload, at_boundary)
+        trace = conclude(engine, 0, control, workload, trial, how, clock, started)
     state = {name: t.detach().cpu().contiguous().clone() for name, t in engine.model.state_dict().items()}
     snapshot.write_atomically(weights, save(state))
     store.save_trace(trace)

@@ -16,6 +16,9 @@ from thalweg.cli.train import train
 from thalweg.errors import ThalwegError
 
 INTERRUPTED: Final = 130
+_INTERRUPTED_SENTENCE: Final = (
+    "thalweg: interrupted. What was finished is kept; the same command goes on (with --fresh it begins anew)."
+)
 
 
 class Program(click.Group):
@@ -39,7 +42,7 @@ class Program(click.Group):
             click.echo(f"thalweg: {error}", err=True)
             code = error.exit_code
         except (click.Abort, KeyboardInterrupt):
-            click.echo("thalweg: interrupted. What was finished is kept; the same command goes on.", err=True)
+            click.echo(_INTERRUPTED_SENTENCE, err=True)
             code = INTERRUPTED
         except BrokenPipeError:
             sys.stderr.close()  # the reader has gone; there is nobody to tell
@@ -51,7 +54,8 @@ def _sentence(error: click.ClickException) -> str:
     """Say in one line what was typed wrongly, and where the right is to be found."""
     context = getattr(error, "ctx", None)
     see = f" See: {context.command_path} --help" if context else ""
-    return f"{error.format_message().rstrip('.')}.{see}"
+    said = error.format_message()
+    return f"{said}{'' if said.endswith(('.', '?', '?)')) else '.'}{see}"
 
 
 @click.group(

@@ -1,5 +1,6 @@
 """Options that several commands share, and how their values are read."""
 
+import contextlib
 import json
 import shlex
 import sys
@@ -13,24 +14,6 @@ from thalweg.errors import InputError
 F = TypeVar("F", bound=Callable[..., Any])
 
 RUNS: Final = "thalweg-runs"
-
-TASK_HELP = "A built-in task (see: thalweg tasks), or path/to/task.py[:name]."
-
-task_argument = click.argument("task", help=TASK_HELP)
-out_option = click.option(
-    "--out", default=RUNS, show_default=True, metavar="DIR", help="Folder that keeps results and reports."
-)
-
-class Read(click.ParamType):
-    """The type of an option whose value is read by `whole` or `number`."""
-
-    def __init__(self, read: Callable[[str, str], float]) -> None:
-        self.read = read
-        self.name = read.__name__
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read a value as it was typed; a default is a number already."""
-        return self.read(param.opts[0], value) if param and isinstance(value, str) else value
 
 
 def whole(option: str, text: str) -> int:
@@ -49,9 +32,26 @@ def number(option: str, text: str) -> float:
         raise InputError(option, "be a number", repr(text)) from None
 
 
+class Read(click.ParamType):  # type: ignore[type-arg]
+    """The type of an option that is read by `whole` or `number`, so that it is refused in our grammar."""
+
+    def __init__(self, read: Callable[[str, str], float]) -> None:
+        self.read, self.name = read, read.__name__
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read what was typed; a default is a number already."""
+        return self.read(param.opts[0], value) if param and isinstance(value, str) else value
+
+
 WHOLE: Final = Read(whole)
 NUMBER: Final = Read(number)
 
+TASK_HELP = "A built-in task (see: thalweg tasks), or path/to/task.py[:name]."
+
+task_argument = click.argument("task", help=TASK_HELP)
+out_option = click.option(
+    "--out", default=RUNS, show_default=True, metavar="DIR", help="Folder that keeps results and reports."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 fresh_option = click.option("--fresh", is_flag=True, help="Run everything anew, even what is finished.")
 seed_option = click.option(
@@ -98,6 +98,11 @@ def training_options(command: F) -> F:
 def as_typed() -> str:
     """Return the command as it was typed."""
     return shlex.join(["thalweg", *sys.argv[1:]])
+
+
+def answer_only() -> contextlib.AbstractContextManager[Any]:
+    """Keep standard output for the answer: what a task prints goes to standard error."""
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 def print_json(answer: Any) -> None:

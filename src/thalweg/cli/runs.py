@@ -59,4 +59,6 @@ def _result(race: "RaceSummary") -> str:
         return f"unfinished: {race.trials_done} of at most {race.trials_planned} trials"
     if race.winner:
         return f"{race.winner} wins"
+    if race.tie and race.undecided:
+        return "undecided: too few seeds"
     return f"{', '.join(race.tie)} tie" if race.tie else "no comparison"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from thalweg.cli.options import json_option, print_json
+from thalweg.cli.options import WHOLE, json_option, print_json
 from thalweg.errors import InputError
 
 
@@ -13,13 +13,21 @@ from thalweg.errors import InputError
 @click.argument(
     "names", nargs=-1, help="Schedules to draw, such as cosine or step:every=30,ratio=0.5; none: list all."
 )
-@click.option("--steps", default=100, show_default=True, metavar="N", help="Length of the run that is drawn.")
+@click.option(
+    "--steps",
+    type=WHOLE,
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Length of the run that is drawn.",
+)
 @click.option("--out", metavar="FILE", help="Draw into this .html or .svg file instead of the terminal.")
 @json_option
 def schedules(names: tuple[str, ...], steps: int, out: str | None, as_json: bool) -> None:
     """List the schedules of the rate, or draw some."""
     import numpy as np
 
+    from thalweg.hyper import Integer, Interval
     from thalweg.schedules import SCHEDULES, Schedule, parse
 
     if not names:
@@ -36,6 +44,7 @@ def schedules(names: tuple[str, ...], steps: int, out: str | None, as_json: bool
         show(("schedule", "factor at tick t", "when to take it"), rows)
         click.echo("\nDraw them: thalweg schedules cosine warmup-cosine")
         return
+    Integer(100, "", Interval(1.0)).check("--steps", "the drawing", steps)
     if out is not None and Path(out).suffix not in (".html", ".svg"):
         raise InputError("--out", "end in .html or .svg", repr(out))
     ticks = np.arange(steps + 1.0)

@@ -6,6 +6,9 @@ from typing import Any
 import click
 
 from thalweg.cli.options import (
+    NUMBER,
+    WHOLE,
+    answer_only,
     as_typed,
     batch_size,
     fresh_option,
@@ -80,7 +83,8 @@ def showdown(
 
     from thalweg import api, report
 
-    result = api.showdown(task, names, recipe=recipe, out=out, command=as_typed(), **options)
+    with answer_only():
+        result = api.showdown(task, names, recipe=recipe, out=out, command=as_typed(), **options)
     if as_json:
         print_json(result.to_json())
     elif sys.stdout.isatty():

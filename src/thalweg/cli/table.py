@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -21,4 +22,8 @@ def show(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[
         )
     for row in rows:
         made.add_row(*(Text(cell) for cell in row))
-    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(made)
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    with console.capture() as drawn:
+        console.print(made)
+    for line in drawn.get().splitlines():
+        click.echo(line.rstrip())

@@ -6,6 +6,9 @@ from typing import Any
 import click
 
 from thalweg.cli.options import (
+    NUMBER,
+    WHOLE,
+    answer_only,
     batch_size,
     fresh_option,
     json_option,
@@ -80,10 +83,10 @@ def train(
         changes["schedule"] = schedules.to_data(schedules.parse(schedule_text))
     data |= {name: value for name, value in changes.items() if value is not None}
     _set(data, settings)
-    if "batch_size" not in data:
+    with answer_only():
         loaded = load_task(task, options["data"], options["download"])
-        data["batch_size"] = loaded.batch_size
-    result = api.train(task, Recipe.from_data(data), **options)
+        recipe = Recipe.from_data({"batch_size": loaded.batch_size, **data})
+        result = api.train(loaded, recipe, **options)
     if as_json:
         print_json({**to_data(result.trace), "folder": str(result.folder)})
     else:

@@ -70,14 +70,16 @@ def next_rate(scores: Sequence[RateScore], plan: Plan) -> float | None:
     """
     rates = [s.rate for s in scores]
     place = best(scores, plan.direction)
+    # As long as an edge is best nothing was refined and the grid is even. From its second rate the next one
+    # is a whole decade away, so that rounding does not add up: 10, not 9.99.
     if place is None or place == 0:
-        return rounded(rates[0] / STEP)
+        return rounded(rates[1] / STEP**2)
     if place == len(rates) - 1:
-        return rounded(rates[-1] * STEP)
+        return rounded(rates[-2] * STEP**2)
     below, above = scores[place - 1], scores[place + 1]
     neighbour = below if best([below, above], plan.direction) == 0 else above
     middle = rounded(math.sqrt(scores[place].rate * neighbour.rate))
-    return None if max(middle / r if middle > r else r / middle for r in rates) < 1.05 else middle
+    return None if min(max(middle / r, r / middle) for r in rates) < 1.05 else middle
 
 
 def _tuning_trials(plan: Plan, contender: Contender, rates: Iterable[float]) -> list[Trial]:

@@ -25,8 +25,9 @@ def connect(folder: Path, create: bool) -> tuple[Path, sqlite3.Connection]:
     except InputError:
         raise
     except (OSError, ValueError) as error:  # a ValueError: a NUL in the name
+        got = "a file" if isinstance(error, FileExistsError) else getattr(error, "strerror", None) or error
         do = f"Check its name and its permissions, or {ELSEWHERE}."
-        raise StoreError(f"folder {folder}", "be a folder that can be used", error, do) from error
+        raise StoreError(f"folder {folder}", "be a folder that can be used", got, do) from error
     with in_words(path):
         connection = sqlite3.connect(address, uri=True, timeout=LOCK_SECONDS, isolation_level=None)
         try:
@@ -88,7 +89,7 @@ def _who(path: Path) -> str:
 
 
 def _nothing_stored(folder: Path, got: str) -> InputError:
-    do = "Run thalweg showdown first, or name the folder of its runs with --out."
+    do = "Run thalweg showdown first, or name the folder that keeps its runs."
     return InputError(f"folder {folder}", "hold stored runs", got, do)
 
 

@@ -33,6 +33,7 @@ class RaceSummary:
     finished_at: str | None  # None: not finished
     winner: str | None
     tie: tuple[str, ...]
+    undecided: bool  # finished with fewer seeds than it takes to tell so many optimizers apart
     trials_done: int
     trials_planned: int  # at most: an optimizer whose rates all diverge has no final trials
 
@@ -251,6 +252,7 @@ def _summary(race: Race, trials_done: int) -> RaceSummary:
         finished_at=race.finished_at,
         winner=verdict.winner if verdict else None,
         tie=verdict.tie if verdict else (),
+        undecided=verdict is not None and verdict.seeds < verdict.seeds_needed,
         trials_done=trials_done,
         trials_planned=planned,
     )

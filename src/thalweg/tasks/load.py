@@ -63,7 +63,7 @@ def _from_file(path: Path, name: str | None) -> Task:
     try:
         content = path.expanduser().read_bytes()
     except OSError as error:
-        beside = sorted(p.name for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        beside = sorted(p.name for p in path.parent.glob("*.py") if p.is_file())
         do = nearest(path.name, beside) if beside else "There is no Python file in its folder."
         raise TaskError(f"the task file {path}", "be readable", error.strerror or error, do) from error
     path = path.expanduser().resolve()
@@ -114,7 +114,8 @@ def _execute(path: Path, content: bytes) -> ModuleType:
         except ThalwegError:
             raise
         except SyntaxError as error:
-            where = f"line {error.lineno} of {Path(error.filename or path).name}"
+            line_number = f"line {error.lineno} of " if error.lineno else ""  # none for a NUL
+            where = f"{line_number}{Path(error.filename or path).name}"
             line = f"The line reads: {error.text.strip()}" if error.text else ""
             raise TaskError(
                 f"the task file {path.name}", "be Python", f"{error.msg}, {where}", line

@@ -1,7 +1,8 @@
 """Running code that a person wrote: their error is shown as theirs, their random numbers are fenced.
 
 An error is theirs when its traceback passes through their file. Then they see the lines of that
-file, not of ours; an error that never was in their file stays what it is.
+file, not of ours. It is theirs as well when what they handed over cannot be called as it must be, or
+is a function of another library that raises. Any other error stays what it is.
 """
 
 import os
@@ -61,9 +62,16 @@ def user_code(who: str, path: Path | None = None) -> Iterator[None]:
     except ThalwegError:
         raise
     except (Exception, SystemExit) as error:
-        if not user_traceback(error, path):
+        if not user_traceback(error, path) and not _handed_over(error):
             raise
         raise user_error(who, error, path) from error
+
+
+def _handed_over(error: BaseException) -> bool:
+    """Tell whether the call itself failed, or what was called is another library's."""
+    frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    calls = frames[2:]  # after the frames of `user_code` and of the with statement
+    return not calls[0].startswith(_PACKAGE) if calls else isinstance(error, TypeError)
 
 
 @contextmanager

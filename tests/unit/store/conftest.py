@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from made_up import race as make_race
 
+from made_up import race as make_race
 from thalweg.records import Race
 from thalweg.store import Store
 

@@ -1,7 +1,6 @@
 """A folder that cannot be used is refused in one sentence, and nothing in it is changed."""
 
 import contextlib
-import errno
 import os
 import sqlite3
 import tempfile
@@ -199,7 +198,7 @@ def test_where_nothing_is_stored_nothing_is_made_to_read_it(
     assert not isinstance(caught.value, StoreError)
     assert str(caught.value) == (
         f"folder {folder} must hold stored runs; got {got}. "
-        "Run thalweg showdown first, or name the folder of its runs with --out."
+        "Run thalweg showdown first, or name the folder that keeps its runs."
     )
     assert (content(tmp_path), folder.is_dir() and content(folder)) == before
 
@@ -207,20 +206,20 @@ def test_where_nothing_is_stored_nothing_is_made_to_read_it(
 @pytest.mark.parametrize(
     ("name", "got"),
     [
-        ("file", OSError(errno.EEXIST, "File exists", "{folder}")),
-        ("file/under", OSError(errno.ENOTDIR, "Not a directory", "{folder}")),
-        ("x" * 300, OSError(errno.ENAMETOOLONG, "File name too long", "{folder}")),
+        ("file", "a file"),
+        ("file/under", "Not a directory"),
+        ("x" * 300, "File name too long"),
         ("nul\0", "embedded null byte"),
     ],
 )
-def test_a_folder_that_cannot_be_made_is_refused_in_words(tmp_path: Path, name: str, got: object) -> None:
+def test_a_folder_that_cannot_be_made_is_refused_in_words(tmp_path: Path, name: str, got: str) -> None:
     (tmp_path / "file").write_text("a file")
     folder = tmp_path / name
     with pytest.raises(StoreError) as caught:
         Store.open(folder)
 
     assert str(caught.value) == (
-        f"folder {folder} must be a folder that can be used; got {str(got).format(folder=folder)}. "
+        f"folder {folder} must be a folder that can be used; got {got}. "
         "Check its name and its permissions, or use another folder (--out)."
     )
     assert content(tmp_path) == {"file": b"a file"}

@@ -175,7 +175,7 @@ def test_the_list_of_races_tells_how_far_each_is_newest_first(folder: Path, race
     assert race.verdict is not None
     # Two optimizers, each with three rates on one tuning seed and one rate on two final seeds.
     assert newer == RaceSummary(
-        "newer", "mnist", ("sgd", "adam"), "2027-01-01T00:00:00Z", None, None, (), 1, 10
+        "newer", "mnist", ("sgd", "adam"), "2027-01-01T00:00:00Z", None, None, (), False, 1, 10
     )
     assert finished == RaceSummary(
         key=race.key,
@@ -185,6 +185,7 @@ def test_the_list_of_races_tells_how_far_each_is_newest_first(folder: Path, race
         finished_at=race.finished_at,
         winner=race.verdict.winner,
         tie=race.verdict.tie,
+        undecided=True,  # two seeds, where telling two optimizers apart takes six
         trials_done=10,
         trials_planned=10,
     )

@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
+
 from small_tasks import (
     BATCH,
     CLASS_WEIGHTS,
@@ -24,9 +27,6 @@ from small_tasks import (
     weights,
     workload,
 )
-from torch import nn
-from torch.nn import functional
-
 from thalweg import seeds
 from thalweg.errors import InputError
 from thalweg.tasks import Task

@@ -2,11 +2,14 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from small_tasks import (
     BATCH,
     EXECUTION,
@@ -22,8 +25,6 @@ from small_tasks import (
     weights,
     workload,
 )
-from torch import nn
-
 from thalweg import schedules, seeds
 from thalweg.errors import TaskError
 from thalweg.executors import serial
@@ -102,7 +103,7 @@ def run(work: Workload, how: Recipe, steps: int, stage: Stage = Stage.SINGLE, se
     return run_trial(work, Trial(how.optimizer, stage, how, seed, steps), EXECUTION)
 
 
-def remeasured(engine: ModelEngine, work: Workload, before: Trace | None = None) -> dict[str, Any]:
+def remeasured(engine: ModelEngine, work: Workload) -> dict[str, Any]:
     with isolated_random(0):
         (measured,) = engine.measure([0], work.data.validation)
     return dict(measured)
@@ -122,8 +123,6 @@ def test_early_stopping_brings_the_best_weights_back_and_reads_the_score_there()
     best = min(x for x in seen if x is not None)
     assert seen.index(best) == len(seen) - 4  # three without gain after it
     assert last["loss"] == seen[-1] != best
-
-    from datetime import UTC, datetime
 
     with isolated_random(0):
         concluded = conclude(engine, 0, control, work, one, EXECUTION, 0.0, datetime.now(UTC))
@@ -152,7 +151,7 @@ def test_plateau_lowers_the_rates_of_a_real_run_as_torch_does_on_its_losses() ->
     def note(engine: Any, row: int, control: Any) -> None:
         rates.append(engine.optimizer.param_groups[0]["lr"])
 
-    engine, control = trained(workload(linear()), trial(recipe("sgd", 0.2, plateau=plateau), 60), note)
+    _, control = trained(workload(linear()), trial(recipe("sgd", 0.2, plateau=plateau), 60), note)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.2)
     torchs = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=0.5, patience=1, threshold=0.01, eps=0
@@ -185,19 +184,20 @@ def test_a_loss_that_grows_without_bounds_ends_as_diverged_and_nothing_is_measur
 
 
 def test_a_loss_that_overflows_ends_as_diverged() -> None:
-    trace = run(workload(linear()), recipe("sgd", 1e30), 10)
+    trace = run(workload(linear()), recipe("sgd", 1e30), 100)  # evaluated every 5 updates
 
     assert (trace.outcome, trace.score, trace.losses[-1]) == (Outcome.DIVERGED, None, None)
     assert valid_json(trace)
 
 
 @pytest.mark.parametrize("patience", [None, 5])
-@pytest.mark.parametrize("steps", [1, 50])  # after one update only the evaluation can notice
-def test_a_loss_that_is_no_number_ends_as_diverged(steps: int, patience: int | None) -> None:
+@pytest.mark.parametrize(("steps", "noticed"), [(1, 1), (50, 2)])  # by the evaluation; by the next update
+def test_a_loss_that_is_no_number_ends_as_diverged(steps: int, noticed: int, patience: int | None) -> None:
     trace = run(workload(cliff()), recipe("sgd", 1.0, patience=patience), steps)
 
-    assert (trace.outcome, trace.steps) == (Outcome.DIVERGED, 1)  # the evaluation was due at once
-    assert (trace.score, trace.test, trace.evaluations[-1].loss) == (None, None, None)
+    assert (trace.outcome, trace.steps) == (Outcome.DIVERGED, noticed)
+    assert (trace.score, trace.test) == (None, None)
+    assert [e.loss for e in trace.evaluations] == [None] * (noticed == 1)
     assert valid_json(trace)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from thalweg import schedules
 from thalweg.errors import InputError
+from thalweg.hyper import documentation_rows
 from thalweg.rules.catalogue import CATALOGUE
 from thalweg.training.recipe import FIELDS, Plateau, Recipe
 
@@ -128,9 +130,8 @@ def refused(**fields: Any) -> InputError:
 INVALID = [
     (name, value)
     for name, declared in FIELDS.items()
-    # a declaration without a default has none to spoil; None means there that it is not used
-    for value in dataclasses.replace(declared, default=declared.default or 1).invalid()
-    if value is not None or declared.default is not None
+    for value in declared.invalid()
+    if value is not None or declared.default is not None  # else None means that it is not used
 ]
 
 
@@ -190,6 +191,15 @@ def test_a_mistake_in_toml_is_refused_in_words(text: str, message: str) -> None:
     with pytest.raises(InputError) as refusal:
         Recipe.from_toml(text)
     assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize("row", [*documentation_rows(FIELDS), *documentation_rows(Plateau.FIELDS)], ids=str)
+def test_the_page_on_training_has_every_field_as_it_is_declared(row: tuple[str, str, str, str]) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "training.md").read_text()
+    name, default, must, meaning = row
+    must += ', or "all"' * (name == "batch_size")
+
+    assert f"| `{name}` | {'–' if default == 'None' else default} | {must} | {meaning} |" in page
 
 
 def test_a_schedule_that_is_a_python_function_cannot_be_written() -> None:

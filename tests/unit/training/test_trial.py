@@ -4,8 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from small_tasks import EXECUTION, linear, logistic, trial, workload
 
+from small_tasks import EXECUTION, linear, logistic, trial, workload
 from thalweg.errors import InputError
 from thalweg.records import Direction, Stage
 from thalweg.training.recipe import Recipe

@@ -1,0 +1,69 @@
+"""What the benchmarks share: the machine in words, fair repetition, one table, one file of results."""
+
+import json
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from thalweg.api.prepare import environment
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PACKAGES = ("thalweg", "torch", "numpy")
+
+
+def interleaved(candidates: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+    """Run all candidates in turn, again and again; each returns what it measured.
+
+    What disturbs the machine for a while so disturbs all of them. The first round is thrown away, and
+    every other round runs backwards, so that nobody always follows the same neighbour.
+    """
+    measured: dict[str, list[float]] = {name: [] for name in candidates}
+    for round_number in range(repeats + 1):
+        names = list(candidates) if round_number % 2 else list(candidates)[::-1]
+        for name in names:
+            value = candidates[name]()
+            if round_number:
+                measured[name].append(value)
+    return measured
+
+
+def ratio(measured: Mapping[str, list[float]], name: str, peer: str) -> float:
+    """Return the median over the rounds of one candidate's time divided by its peer's of that round."""
+    pairs = zip(measured[name], measured[peer], strict=True)
+    return statistics.median(a / b for a, b in pairs)
+
+
+def conditions(threads: int | None = None) -> dict[str, Any]:
+    """Describe where and with what was measured."""
+    found: dict[str, Any] = {**environment(), "python": platform.python_version()}
+    found |= {name: version(name) for name in PACKAGES}
+    if threads is not None:
+        found["threads"] = threads
+    return found
+
+
+def show(rows: list[tuple[str, ...]]) -> None:
+    """Print rows as a table: the first is the head, the first column words, the others numbers."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for number, row in enumerate(rows):
+        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        print("  ".join([row[0].ljust(widths[0]), *cells]))
+        if number == 0:
+            print("─" * (sum(widths) + 2 * (len(widths) - 1)))
+
+
+def save(name: str, where: Mapping[str, Any], results: Any) -> None:
+    """Print where it was measured, and write it with the results to ``benchmarks/results``."""
+    print("; ".join(f"{key} {value}" for key, value in where.items()))
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    data = {"measured_at": datetime.now(UTC).isoformat(timespec="seconds"), "conditions": where}
+    path.write_text(json.dumps({**data, "results": results}, indent=2, ensure_ascii=False) + "\n")
+    print(f"Results: {path.relative_to(ROOT)}")
