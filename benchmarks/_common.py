@@ -2,14 +2,13 @@
 
 import json
 import platform
-import statistics
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from thalweg.api.prepare import environment
 
@@ -34,10 +33,18 @@ def interleaved(candidates: Mapping[str, Callable[[], float]], repeats: int) -> 
     return measured
 
 
-def ratio(measured: Mapping[str, list[float]], name: str, peer: str) -> float:
-    """Return the median over the rounds of one candidate's time divided by its peer's of that round."""
-    pairs = zip(measured[name], measured[peer], strict=True)
-    return statistics.median(a / b for a, b in pairs)
+def ratios(measured: Mapping[str, list[float]], name: str, peer: str) -> list[float]:
+    """Return one candidate's time divided by its peer's, round by round."""
+    return [a / b for a, b in zip(measured[name], measured[peer], strict=True)]
+
+
+def keep_freed_memory() -> None:
+    """Free a block of 16 MiB once, as reading a data set or an evaluation does.
+
+    From then on glibc keeps blocks up to this size for reuse. Before, it may give the intermediate values
+    of every update back to the system and take them again: at random, up to twice the time, in any loop.
+    """
+    torch.empty(16 * 2**20, dtype=torch.uint8)
 
 
 def conditions(threads: int | None = None) -> dict[str, Any]:

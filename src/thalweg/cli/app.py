@@ -44,9 +44,6 @@ class Program(click.Group):
         except (click.Abort, KeyboardInterrupt):
             click.echo(_INTERRUPTED_SENTENCE, err=True)
             code = INTERRUPTED
-        except BrokenPipeError:
-            sys.stderr.close()  # the reader has gone; there is nobody to tell
-            code = 1
         sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -88,7 +88,7 @@ class ModelEngine:
         self.train_part = workload.data.train
         self._dtype = dtype
         self.model: nn.Module = self.task.model(seeds.derive(root, "initial weights", trial.seed))
-        self.model.to(device=self.device, dtype=dtype)
+        self.model.to(device=self.device, dtype=dtype).train()
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = optim.BY_RULE[recipe.preset.rule.name](self.parameters, **recipe.values())
         self.kept: Snapshot = {}
@@ -142,7 +142,8 @@ class ModelEngine:
     def _backward(self, step: int) -> float:
         """Compute the gradient of a step's batch and return its loss."""
         self._seed_forward(step, 0)
-        self.model.train()
+        if not self.model.training:  # after an evaluation; walking over all modules takes its time
+            self.model.train()
         self.optimizer.zero_grad()
         indices = self._indices(step)
         if len(indices) > self._micro_batch:

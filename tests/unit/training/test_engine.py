@@ -115,6 +115,20 @@ def test_a_later_step_needs_no_replay_of_earlier_ones() -> None:
     assert torch.equal(gradient(one), gradient(other))
 
 
+def test_what_an_update_draws_differs_from_step_to_step_and_from_seed_to_seed() -> None:
+    work = workload(dropout())
+    how = Recipe("sgd", batch_size="all", sampling="in order")  # so that only the masks differ
+    losses = []
+    for seed in (0, 1):
+        one = engine(work, how, seed)
+        one.model.load_state_dict(engine(work, how).model.state_dict())
+        losses += [one.update([Update(0, step, 0.0)])[0].loss for step in (0, 1, 0)]
+
+    assert losses[0] == losses[2]
+    assert losses[3] == losses[5]
+    assert len(set(losses)) == 4
+
+
 @pytest.mark.parametrize("limit", [0.01, 1e6])
 def test_clip_norm_scales_the_gradient_to_that_length_where_it_is_longer(limit: float) -> None:
     work = workload(linear())

@@ -1,0 +1,207 @@
+"""`thalweg showdown`: its answer for a person and for a program, and that it is the same twice."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from end_to_end.program import TASK, Call, answer, contents, finish, run, start, timeless
+
+RACE = (
+    *("showdown", "digits", "--optimizers", "sgd,adam", "--rates", "sgd=0.1,adam=0.01"),
+    *("--steps", "5", "--seeds", "2"),
+)
+
+# The promised ones stand first.
+KEYS = [
+    *("winner", "tie", "ranking", "direction", "ledger", "report"),
+    *("metric", "seeds", "sentences", "started_at", "finished_at"),
+]
+RANKED_KEYS = [
+    *("optimizer", "rate", "score", "interval", "test"),
+    *("gap", "diverged", "step_seconds", "state_bytes_per_parameter"),
+]
+
+
+def strict(text: str) -> Any:
+    """Read JSON, and JSON only: Python would take NaN and Infinity as well."""
+
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def race(call: Call, *more: str) -> Any:
+    done = call(*RACE, "--json", *more)
+    assert (done.code, done.err) == (0, "")
+    return strict(done.out)
+
+
+def test_the_answer_for_a_program_has_the_promised_keys_and_no_others(tmp_path: Path, call: Call) -> None:
+    found = race(call)
+
+    assert sorted(found) == sorted(KEYS)
+    assert [sorted(row) for row in found["ranking"]] == [sorted(RANKED_KEYS)] * 2
+    assert {row["optimizer"]: row["rate"] for row in found["ranking"]} == {"sgd": 0.1, "adam": 0.01}
+    assert found["winner"] is None
+    assert sorted(found["tie"]) == ["adam", "sgd"]
+    assert (found["direction"], found["metric"], found["seeds"]) == ("higher", "accuracy", 2)
+    scores = [row["score"] for row in found["ranking"]]
+    assert scores == sorted(scores, reverse=True)
+    assert all(0 <= score <= 1 for score in scores)
+    assert [(row["steps"], row["gradient_examples"]) for row in found["ledger"]["rows"]] == [(10, 320)] * 2
+    assert (tmp_path / found["report"]).read_text().startswith("<!doctype html>")
+
+
+def test_where_training_diverges_the_answer_is_still_json(call: Call) -> None:
+    done = call(
+        *("showdown", "digits", "--optimizers", "sgd,adam", "--rates", "sgd=1e30,adam=0.01"),
+        *("--steps", "5", "--seeds", "2", "--json"),
+    )
+
+    found = strict(done.out)
+    last = found["ranking"][-1]
+    assert (last["optimizer"], last["score"], last["test"], last["diverged"]) == ("sgd", None, None, 2)
+    assert (done.code, done.err) == (0, "")
+
+
+def test_what_is_a_time_or_a_date_says_so_and_all_else_is_the_same_twice(call: Call) -> None:
+    first, second = race(call, "--fresh"), race(call, "--fresh", "--out", "elsewhere")
+
+    assert timeless(first) == timeless(second)
+    assert first["ledger"]["total_seconds"] != second["ledger"]["total_seconds"]
+    assert (first["report"].split("/")[0], second["report"].split("/")[0]) == ("thalweg-runs", "elsewhere")
+
+
+def test_another_seed_gives_other_numbers(call: Call) -> None:
+    assert timeless(race(call))["ranking"] != timeless(race(call, "--seed", "1"))["ranking"]
+
+
+def test_a_finished_race_is_shown_again_and_nothing_is_run(tmp_path: Path, call: Call) -> None:
+    first = race(call)
+    before = contents(tmp_path)
+
+    assert race(call) == first  # times and dates too
+    assert contents(tmp_path) == before
+
+
+def test_fresh_runs_a_finished_race_anew_in_its_place(call: Call) -> None:
+    first, second = race(call), race(call, "--fresh")
+
+    assert timeless(first) == timeless(second)
+    assert first["ledger"]["total_seconds"] != second["ledger"]["total_seconds"]
+    kept = strict(call("runs", "--json").out)["races"]
+    assert [(k["trials_done"], k["finished_at"]) for k in kept] == [(4, second["finished_at"])]
+
+
+def test_a_tuned_race_gives_each_optimizer_as_many_rates(call: Call) -> None:
+    done = call(
+        *("showdown", "wine", "--optimizers", "sgd,momentum,adam", "--rates", "4"),
+        *("--steps", "5", "--seeds", "1", "--json"),
+    )
+
+    rows = strict(done.out)["ledger"]["rows"]
+    assert [row["optimizer"] for row in rows] == ["sgd", "momentum", "adam"]
+    assert [(len(row["rates_tried"]), row["tuning_trials"], row["final_trials"]) for row in rows] == (
+        [(4, 12, 1)] * 3
+    )
+
+
+def test_trials_of_one_race_serve_another(tmp_path: Path, call: Call) -> None:
+    (tmp_path / "task.py").write_text(TASK)
+    more = ("--rates", "sgd=0.1,adam=0.01", "--json")
+    one = strict(call("showdown", "task.py", "--optimizers", "sgd,adam", "--seeds", "2", *more).out)
+    two = strict(call("showdown", "task.py", "--optimizers", "adam,sgd", "--seeds", "4", *more).out)
+
+    def seconds(found: Any) -> dict[str, float]:
+        return {row["optimizer"]: row["total_seconds"] for row in found["ledger"]["rows"]}
+
+    assert [row["final_trials"] for row in two["ledger"]["rows"]] == [4, 4]
+    kept = strict(call("runs", "--json").out)["races"]
+    assert sorted(k["trials_done"] for k in kept) == [4, 8]
+    again = strict(call("showdown", "task.py", "--optimizers", "sgd,adam", "--seeds", "2", *more).out)
+    assert seconds(again) == seconds(one)
+
+
+def test_schedule_and_clipping_reach_every_optimizer(call: Call) -> None:
+    plain = race(call)
+    changed = race(call, "--schedule", "cosine", "--clip-norm", "0.01")
+
+    assert timeless(plain)["ranking"] != timeless(changed)["ranking"]
+
+
+def test_the_answer_for_a_person_says_the_verdict_first_and_the_report_last(
+    tmp_path: Path, call: Call
+) -> None:
+    done = call(*RACE)
+
+    lines = done.out.splitlines()
+    assert (
+        lines[0] == "Not enough seeds to say which is best: 2 optimizers take at least 6, and there were 2."
+    )
+    for start_of in ("Fastest to converge: ", "Best final accuracy: ", "Generalisation gap "):
+        assert any(line.startswith(start_of) for line in lines)
+    name, place = lines[-1].split(": ")
+    assert name == "Report"
+    assert (tmp_path / place).is_file()
+    assert (done.code, done.err) == (0, "")
+
+
+def test_in_a_pipe_there_is_no_bar_and_no_colour(tmp_path: Path) -> None:
+    said = answer(tmp_path, *RACE)
+
+    assert said.startswith("Not enough seeds")
+    assert "\x1b" not in said
+    assert max(map(len, said.splitlines())) <= 100
+
+
+def test_on_a_terminal_a_bar_is_shown_on_standard_error_only(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    process = start(tmp_path, *RACE, "--json", stderr=theirs)
+    os.close(theirs)
+    drawn = b""
+    try:
+        while chunk := os.read(ours, 4096):
+            drawn += chunk
+    except OSError:  # so a terminal says that the other end is closed
+        pass
+    os.close(ours)
+    out, _ = process.communicate(timeout=300)
+
+    assert process.returncode == 0
+    assert b"racing" in drawn or b"final" in drawn
+    assert b"/4" in drawn  # two optimizers on two seeds
+    assert b"\x1b[" in drawn
+    assert len(strict(out)["ranking"]) == 2
+
+
+def test_what_a_task_prints_and_warns_of_does_not_reach_standard_output(tmp_path: Path) -> None:
+    chatty = TASK.replace("import torch\n", "import warnings\n\nimport torch\n").replace(
+        "def make_data(seed):\n",
+        'def make_data(seed):\n    print("60 rows")\n    warnings.warn("old rows")\n',
+    )
+    (tmp_path / "task.py").write_text(chatty)
+
+    done = run(
+        tmp_path,
+        *("showdown", "task.py", "--optimizers", "sgd", "--rates", "sgd=0.1", "--seeds", "1", "--json"),
+    )
+
+    assert strict(done.out)["ranking"][0]["optimizer"] == "sgd"
+    assert done.err.count("60 rows") == 1
+    assert "UserWarning: old rows" in done.err
+    assert done.code == 0
+
+
+@pytest.mark.parametrize("command", [("--help",), ("optimizers", "--json"), ("schedules", "cosine")])
+def test_a_reader_that_has_gone_is_not_worth_a_word(tmp_path: Path, command: tuple[str, ...]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = start(tmp_path, *command, stdout=writing)
+    os.close(writing)
+
+    done = finish(process)
+    assert (done.code, done.err) == (1, "")
