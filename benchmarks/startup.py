@@ -34,7 +34,7 @@ def seconds(words: list[str]) -> float:
 
 
 def import_seconds(words: list[str]) -> Counter[str]:
-    """Return how long a command spends importing, by package: the modules' own time, without what they import."""
+    """Return how long a command spends importing, by package: each module without what it imports."""
     words = [words[0], "-X", "importtime", *words[1:]]
     said = subprocess.run(words, check=True, capture_output=True, text=True).stderr
     found: Counter[str] = Counter()

@@ -32,9 +32,14 @@ def derive(root: int, purpose: str, *numbers: int) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def generator(root: int, purpose: str, *numbers: int) -> np.random.Generator:
-    """Return NumPy's generator for one stream; the arguments are those of `derive`."""
-    return np.random.Generator(np.random.PCG64(derive(root, purpose, *numbers)))
+def draws(examples: int, root: int, purpose: str, *numbers: int) -> NDArray[np.int64]:
+    """Draw ``examples`` numbers below ``examples``, with replacement, for one stream; as `permutation`.
+
+    >>> draws(4, 0, "order", 0, 0).tolist()
+    [2, 3, 0, 2]
+    """
+    bits = np.random.PCG64(derive(root, purpose, *numbers)).random_raw(examples)
+    return ((bits >> np.uint64(11)) * 2.0**-53 * examples).astype(np.int64)
 
 
 def permutation(examples: int, root: int, purpose: str, *numbers: int) -> NDArray[np.int64]:

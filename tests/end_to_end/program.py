@@ -2,13 +2,17 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from thalweg.store import FILE_NAME
 
 PROGRAM = Path(sys.executable).with_name("thalweg")
 
@@ -117,6 +121,17 @@ def contents(folder: Path) -> dict[str, bytes | None]:
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in folder.rglob("*")
     }
+
+
+def traces(runs: Path) -> dict[str, str]:
+    """The finished trials that a folder of runs keeps, as they are written there."""
+    if not (runs / FILE_NAME).exists():
+        return {}
+    with closing(sqlite3.connect(runs / FILE_NAME)) as connection:
+        # A process that was killed may have left a file without tables.
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'traces'").fetchone():
+            return {}
+        return dict(connection.execute("SELECT key, record FROM traces").fetchall())
 
 
 def timeless(answer: Any) -> Any:

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import oracles
 import pytest
 import torch
+
+import oracles
 from oracles import ORACLES
 
 TORCH = {

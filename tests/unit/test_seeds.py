@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalweg.seeds import PURPOSES, derive, generator, order, permutation
+from thalweg.seeds import PURPOSES, derive, draws, order, permutation
 
 WHOLE = st.integers(-(2**70), 2**70)
 
@@ -62,10 +62,12 @@ def test_numpy_integers_name_the_same_stream() -> None:
     assert derive(np.int64(5), "data", np.uint8(1)) == derive(5, "data", 1)
 
 
-def test_a_generator_is_the_one_of_its_seed() -> None:
-    expected = np.random.Generator(np.random.PCG64(derive(3, "bootstrap", 1)))
-
-    assert generator(3, "bootstrap", 1).random(4).tolist() == expected.random(4).tolist()
+def test_draws_with_replacement_are_pinned_and_even() -> None:
+    assert draws(4, 0, "order", 0, 0).tolist() == [2, 3, 0, 2]
+    counts = np.bincount(draws(100_000, 1, "order", 0, 0) // 10_000, minlength=10)
+    # 10,000 are expected in each tenth, with a standard deviation of 95: five of them are allowed
+    assert counts.sum() == 100_000
+    assert abs(counts - 10_000).max() < 475
 
 
 def test_an_unknown_purpose_is_refused() -> None:

@@ -23,10 +23,10 @@ from thalweg.errors import InputError, nearest
 from thalweg.evidence import race as evidence
 from thalweg.executors import serial
 from thalweg.progress import Bar
+from thalweg.racing import Entry, make_plan, run, trials_at_most
+from thalweg.racing.plan import QUOTA
 from thalweg.records import Plan, Race, Stage, Trace, Verdict, to_data
 from thalweg.rules.catalogue import preset
-from thalweg.showdown import Entry, make_plan, run, trials_at_most
-from thalweg.showdown.plan import QUOTA
 from thalweg.store import Store
 from thalweg.training.recipe import Recipe
 from thalweg.training.trial import Budget, Execution, Trial, Workload

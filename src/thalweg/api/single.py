@@ -27,6 +27,7 @@ from thalweg.api.prepare import (
     try_update,
 )
 from thalweg.errors import InputError
+from thalweg.files import write_whole
 from thalweg.hyper import Integer, Interval
 from thalweg.progress import Bar
 from thalweg.records import Stage, Trace
@@ -131,8 +132,8 @@ def train(
             raise InputError(f"the folder {folder}", "be writable", error.strerror or str(error)) from error
         if begun is None:
             (folder / _SNAPSHOT).unlink(missing_ok=True)
-            snapshot.write_atomically(folder / "recipe.toml", recipe.to_toml().encode())
-            snapshot.write_atomically(folder / _BEGUN, json.dumps(planned).encode())
+            write_whole(folder / "recipe.toml", recipe.to_toml().encode())
+            write_whole(folder / _BEGUN, json.dumps(planned).encode())
         return _train(store, folder, workload, trial, how, fresh, snapshot_every)
 
 
@@ -195,7 +196,7 @@ def _train(
             train_rows(engine, [control], workload, at_boundary)
         trace = conclude(engine, 0, control, workload, trial, how, clock, started)
     state = {name: t.detach().cpu().contiguous().clone() for name, t in engine.model.state_dict().items()}
-    snapshot.write_atomically(weights, save(state))
+    write_whole(weights, save(state))
     store.save_trace(trace)
     return Training(engine.model, trace, trial.recipe, folder)
 

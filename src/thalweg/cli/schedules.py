@@ -7,6 +7,7 @@ import click
 
 from thalweg.cli.options import WHOLE, json_option, print_json
 from thalweg.errors import InputError
+from thalweg.files import write_whole
 
 
 @click.command()
@@ -67,8 +68,5 @@ def schedules(names: tuple[str, ...], steps: int, out: str | None, as_json: bool
         content = schedule_figure.svg(curves)
     else:
         content = schedule_figure.figure(curves).to_html(include_plotlyjs=True)
-    try:
-        path.write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"the file {out}", "be writable", error.strerror or str(error)) from error
+    write_whole(path, content.encode())
     click.echo(f"Drawn: {out}")

@@ -5,6 +5,7 @@ Running a race and redrawing a stored one go through the same functions, so they
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import NamedTuple
 
@@ -74,8 +75,14 @@ def chosen_rate(plan: Plan, traces: Iterable[Trace], contender: Contender) -> tu
 
 
 def verdict(plan: Plan, traces: Sequence[Trace]) -> Verdict:
-    """Decide a finished race."""
-    return judge([_finals(plan, traces, c) for c in plan.contenders], plan.direction, plan.metric)
+    """Decide a finished race, and say so where tuning was not equal."""
+    judged = judge([_finals(plan, traces, c) for c in plan.contenders], plan.direction, plan.metric)
+    tried = {c.name: c.quota for c in plan.contenders}
+    if len(set(tried.values())) > 1:
+        each = ", ".join(f"{name} {count}" for name, count in tried.items())
+        warning = f"Tuning was not equal, which favours those that tried more rates: {each}."
+        judged = replace(judged, sentences=(*judged.sentences, warning))
+    return judged
 
 
 def _finals(plan: Plan, traces: Sequence[Trace], contender: Contender) -> Finals:

@@ -4,8 +4,8 @@ Whatever came from a person (names, commands) is escaped by the template, and in
 figures; a policy in the page's head forbids the browser to load anything.
 """
 
-import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from thalweg.errors import InputError
+from thalweg.files import write_whole
 from thalweg.records import Race
 from thalweg.report import figures, summary, tables, words
 
@@ -58,7 +59,10 @@ def write(races: Race | Sequence[Race], path: Path) -> Path:
     races = [races] if isinstance(races, Race) else list(races)
     if not races:
         raise InputError("a report", "have a race to show", "none", "Name the folder of a finished race.")
-    _replace(path, html(races))
+    text = html(races)
+    with suppress(OSError):  # said in words where the file is written
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, text.encode())
     return path
 
 
@@ -141,28 +145,3 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     return environment.get_template("report.html")
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(
-            "the report's file",
-            "be one that can be written",
-            f"{path} ({error.strerror or error})",
-            "Name another folder, or make room in this one.",
-        ) from error
-    finally:
-        _discard(temporary)
-
-
-def _discard(temporary: Path) -> None:
-    # The folder may be the very thing that is wrong; what matters was said above.
-    try:
-        temporary.unlink(missing_ok=True)
-    except OSError:
-        return

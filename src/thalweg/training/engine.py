@@ -125,7 +125,7 @@ class ModelEngine:
         if sampling == "in order":
             return np.arange(examples)
         if sampling == "with replacement":
-            return seeds.generator(self.root, "order", seed, epoch).integers(0, examples, examples)
+            return seeds.draws(examples, self.root, "order", seed, epoch)
         return seeds.order(self.root, seed, epoch, examples)
 
     def update(self, updates: Sequence[Update]) -> Sequence[Updated]:

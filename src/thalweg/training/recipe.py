@@ -38,7 +38,11 @@ FIELDS: Final[Mapping[str, Hyperparameter]] = {
     "patience": Integer(
         None, "evaluations without improvement after which training stops and the best weights return", WHOLE
     ),
-    "precision": Choice("float32", "type of weights and floating data", ("float32", "float64")),
+    "precision": Choice(
+        "float32",
+        "float64 converts weights and floating data; float32 leaves them as they are",
+        ("float32", "float64"),
+    ),
 }
 
 

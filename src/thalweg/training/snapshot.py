@@ -7,8 +7,6 @@ safetensors: numbers and a header of JSON, nothing that could be executed.
 """
 
 import json
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from thalweg.errors import InputError
+from thalweg.files import write_whole
 from thalweg.training.control import Progress, progress_from_data, progress_to_data
 
 SCHEMA = "1"
@@ -35,7 +34,7 @@ def write(path: Path, tensors: dict[str, Tensor], progress: Progress, key: str) 
         InputError: the file cannot be written (no permission, disk full).
     """
     header = {"schema": SCHEMA, "key": key, "progress": json.dumps(progress_to_data(progress))}
-    write_atomically(path, save(tensors, header))
+    write_whole(path, save(tensors, header))
 
 
 def read(path: Path, key: str) -> tuple[dict[str, Tensor], Progress]:
@@ -61,23 +60,3 @@ def read(path: Path, key: str) -> tuple[dict[str, Tensor], Progress]:
             "Go on with what it was made for, or start anew with --fresh.",
         )
     return tensors, progress_from_data(json.loads(header["progress"]))
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file by new content, whole or not at all; raise `InputError` where that is impossible."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with suppress(OSError):  # where nothing can be written, nothing can be removed either
-            temporary.unlink()
-        raise InputError(
-            f"the file {path}",
-            "be writable",
-            error.strerror or str(error),
-            "Free space, or name another folder.",
-        ) from error

@@ -207,3 +207,14 @@ def test_equal_tuning_shows_as_equal_trials_in_the_ledger() -> None:
     ledger = race.ledger(RACE.plan, RACE.traces)
 
     assert [(r.tuning_trials, r.final_trials, len(r.rates_tried)) for r in ledger.rows] == [(6, 2, 3)] * 2
+
+
+def test_unequal_tuning_is_said() -> None:
+    unequal = replace(RACE.plan.contenders[0], quota=RACE.plan.contenders[0].quota + 1)
+    plan = replace(RACE.plan, contenders=(unequal, *RACE.plan.contenders[1:]))
+
+    said = race.verdict(plan, RACE.traces).sentences[-1]
+
+    assert said.startswith("Tuning was not equal, which favours those that tried more rates: ")
+    assert f"{unequal.name} {unequal.quota}" in said
+    assert "not equal" not in " ".join(race.verdict(RACE.plan, RACE.traces).sentences)

@@ -2,9 +2,9 @@ import re
 import shutil
 import subprocess
 
-import made_up
 import pytest
 
+import made_up
 from thalweg.report import write
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

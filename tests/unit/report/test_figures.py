@@ -1,6 +1,6 @@
-import made_up
 import pytest
 
+import made_up
 from thalweg.report import figures, summary
 
 RACE = made_up.race(diverged={"sgd": 2})

@@ -6,9 +6,9 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 
-import made_up
 import pytest
 
+import made_up
 from thalweg.errors import InputError
 from thalweg.report import summary, write
 

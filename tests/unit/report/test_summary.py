@@ -1,10 +1,10 @@
 import dataclasses
 
-import made_up
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import made_up
 from thalweg.records import Evaluation, Outcome, Race, Stage
 from thalweg.report import summary
 

@@ -2,10 +2,10 @@ import dataclasses
 import io
 import json
 
-import made_up
 import pytest
 from rich.console import Console
 
+import made_up
 from thalweg.records import to_data
 from thalweg.report import as_json, render, summary, text
 

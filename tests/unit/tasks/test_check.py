@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.data import TensorDataset
-from unit.tasks.toy import loss, make_data, make_task
 
 from thalweg.errors import TaskError
 from thalweg.records import Direction
 from thalweg.tasks import Checked, check_task
+from unit.tasks.toy import loss, make_data, make_task
 
 
 def accuracy(model: nn.Module, batch: Any) -> dict[str, Any]:

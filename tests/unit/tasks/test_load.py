@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from unit.tasks.toy import make_task
 
 from thalweg.errors import TaskError
 from thalweg.tasks import Classification, Regression, Standardise, check_task, load_task, task_from_arrays
+from unit.tasks.toy import make_task
 
 FILE = '''"""Points left and right of a line.
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from unit.tasks.toy import loss, make_task
 
 from thalweg.errors import TaskError
 from thalweg.records import Direction
 from thalweg.tasks import Data, as_data
 from thalweg.tasks.data.part import TensorPart
 from thalweg.tasks.user_code import isolated_random, user_code
+from unit.tasks.toy import loss, make_task
 
 
 def test_data_and_weights_are_those_of_their_seed() -> None:

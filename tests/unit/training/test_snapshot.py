@@ -77,7 +77,7 @@ def test_a_snapshot_that_cannot_be_written_is_refused_and_nothing_is_lost(tmp_pa
     (tmp_path / "file").write_text("kept")
     (tmp_path / "folder").mkdir()
 
-    with pytest.raises(InputError, match="must be writable"):
+    with pytest.raises(InputError, match="must be one that can be written"):
         snapshot.write(tmp_path / place, TENSORS, PROGRESS, "key")
     assert (tmp_path / "file").read_text() == "kept"
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "folder"]

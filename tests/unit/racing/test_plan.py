@@ -7,10 +7,10 @@ import pytest
 
 from small_tasks import BATCH, EXECUTION, linear, logistic, recipe, workload
 from thalweg.errors import InputError
+from thalweg.racing import Entry, make_plan, trials_at_most
+from thalweg.racing.plan import SMALL_WORK, grid, start_of
 from thalweg.records import Direction, Plan
 from thalweg.rules.catalogue import CATALOGUE
-from thalweg.showdown import Entry, make_plan, trials_at_most
-from thalweg.showdown.plan import SMALL_WORK, grid, start_of
 from thalweg.training.recipe import Recipe
 
 

@@ -12,9 +12,9 @@ from small_tasks import EXECUTION, linear, logistic, numbers, recipe, workload
 from thalweg.evidence import race as evidence
 from thalweg.evidence.race import RateScore
 from thalweg.executors import serial
+from thalweg.racing import Entry, make_plan, run, trials_at_most
+from thalweg.racing.run import next_rate
 from thalweg.records import Direction, Outcome, Plan, Stage, Trace
-from thalweg.showdown import Entry, make_plan, run, trials_at_most
-from thalweg.showdown.run import next_rate
 from thalweg.training.trial import Execution, Trial, Workload
 
 STEPS = 10

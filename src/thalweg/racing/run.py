@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from thalweg.evidence.race import RateScore, best, chosen_rate, tuned
+from thalweg.racing.plan import STEP, rounded
 from thalweg.records import Contender, Plan, Stage, Trace
-from thalweg.showdown.plan import STEP, rounded
 from thalweg.training.recipe import Recipe
 from thalweg.training.trial import Execution, Trial, Workload, trial_key
 

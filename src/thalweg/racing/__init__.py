@@ -1,0 +1,6 @@
+"""Racing optimizers: a plan that is fixed before the first trial, and the run that follows it."""
+
+from thalweg.racing.plan import Entry as Entry
+from thalweg.racing.plan import make_plan as make_plan
+from thalweg.racing.plan import trials_at_most as trials_at_most
+from thalweg.racing.run import run as run

@@ -1,0 +1,194 @@
+"""The commands that tell what there is: `tasks`, `optimizers`, `schedules`, `runs` and `report`."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from end_to_end.program import Call, contents, environment
+from thalweg import schedules
+from thalweg.rules.catalogue import CATALOGUE
+from thalweg.tasks import BUILTIN
+
+GIVEN = ("--steps", "3", "--seeds", "1")
+
+
+def said(call: Call, *arguments: str) -> str:
+    done = call(*arguments)
+    assert (done.code, done.err) == (0, "")
+    return done.out
+
+
+def data(call: Call, *arguments: str) -> Any:
+    return json.loads(said(call, *arguments, "--json"))
+
+
+@pytest.fixture
+def folders(call: Call) -> tuple[str, str]:
+    """Two folders of runs: a race on digits and a training in one, a race on wine in the other."""
+    said(call, "showdown", "digits", *GIVEN, "--rates", "sgd=0.1,adam=0.01", "--optimizers", "sgd,adam")
+    said(call, "train", "wine", "--steps", "3")
+    said(call, "showdown", "wine", *GIVEN, "--rates", "sgd=0.1", "--optimizers", "sgd", "--out", "other")
+    return "thalweg-runs", "other"
+
+
+def test_tasks_lists_every_built_in_task_and_how_to_write_one(call: Call) -> None:
+    text, rows = said(call, "tasks"), data(call, "tasks")
+
+    assert [row["name"] for row in rows] == list(BUILTIN)
+    lines = text.splitlines()
+    for row in rows:
+        (line,) = [line for line in lines if line.split()[:1] == [row["name"]]]
+        assert f"{row['train'] + row['validation'] + row['test']:,}" in line
+    assert lines[-1] == "Your own: thalweg showdown path/to/task.py"
+    assert [line for line in lines if line != line.rstrip()] == []
+
+
+def test_optimizers_lists_every_method_and_shows_each_in_full(call: Call) -> None:
+    text, rows = said(call, "optimizers"), data(call, "optimizers")
+
+    assert [row["name"] for row in rows] == list(CATALOGUE)
+    assert [line.split()[0] for line in text.splitlines()[2 : 2 + len(rows)]] == list(CATALOGUE)
+    for row in rows:
+        page = said(call, "optimizers", row["name"])
+        assert data(call, "optimizers", row["name"]) == row
+        assert page.startswith(f"{row['name']}: {row['rule']}")
+        assert row["formula"].strip("\n") in page
+        # Long words may be broken over lines; the source is text like any other.
+        assert "".join(row["source"].split()) in "".join(page.split())
+        for field in row["hyperparameters"]:
+            assert any(line.startswith(f"{field['name']} ") for line in page.splitlines())
+
+
+def test_a_preset_shows_what_it_fixes(call: Call) -> None:
+    (first, *_) = said(call, "optimizers", "nesterov").splitlines()
+
+    assert first.startswith("nesterov: SGD with momentum = 0.9, nesterov = True.")
+
+
+def test_schedules_lists_every_shape_with_its_formula(call: Call) -> None:
+    text, rows = said(call, "schedules"), data(call, "schedules")
+
+    assert [row["name"] for row in rows] == list(schedules.SCHEDULES)
+    for row in rows:
+        (line,) = [line for line in text.splitlines() if line.split()[:1] == [row["name"]]]
+        assert row["formula"][:20] in line
+
+
+def test_schedules_are_drawn_over_each_other_and_given_as_numbers(call: Call) -> None:
+    text = said(call, "schedules", "cosine", "step:every=30,ratio=0.5", "--steps", "60")
+    curves = data(call, "schedules", "cosine", "step:every=30,ratio=0.5", "--steps", "60")
+
+    assert "a cosine" in text
+    assert "b step:every=30,ratio=0.5" in text
+    cosine, step = (np.array(curve["factors"]) for curve in curves)
+    ticks = np.arange(61)
+    # The formulas, written down once more.
+    np.testing.assert_allclose(cosine, (1 + np.cos(np.pi * ticks / 60)) / 2, rtol=0, atol=1e-15)
+    np.testing.assert_array_equal(step, 0.5 ** (ticks // 30))
+    assert curves[0]["ticks"] == ticks.tolist()
+
+
+@pytest.mark.parametrize(("name", "begins"), [("drawn.svg", "<svg"), ("drawn.html", "<html>")])
+def test_schedules_are_drawn_into_a_file(tmp_path: Path, call: Call, name: str, begins: str) -> None:
+    assert said(call, "schedules", "cosine", "linear", "--out", name) == f"Drawn: {name}\n"
+    assert begins in (tmp_path / name).read_text()[:200]
+    assert list(contents(tmp_path)) == [name]
+
+
+def test_runs_lists_the_races_and_trainings_of_a_folder(call: Call, folders: tuple[str, str]) -> None:
+    text, found = said(call, "runs"), data(call, "runs", folders[0])
+
+    (race,), (training,) = found["races"], found["trainings"]
+    assert (race["task"], race["optimizers"], race["trials_done"]) == ("digits", ["sgd", "adam"], 2)
+    assert (training["contender"], training["steps"]) == ("adam", 3)
+    rows = [line.split() for line in text.splitlines()]
+    (line,) = [row for row in rows if row[:1] == [race["key"][:8]]]
+    assert line[1:4] == ["digits", "sgd,", "adam"]
+    assert line[-4:] == ["undecided:", "too", "few", "seeds"]
+    (line,) = [row for row in rows if row[:1] == [training["key"][:8]]]
+    assert (line[1], line[-1]) == ("adam", "completed")
+
+
+def test_runs_says_of_an_only_optimizer_that_there_is_no_comparison(
+    call: Call, folders: tuple[str, str]
+) -> None:
+    assert said(call, "runs", folders[1]).splitlines()[-1].endswith("no comparison")
+
+
+def test_report_merges_folders_into_one_page(tmp_path: Path, call: Call, folders: tuple[str, str]) -> None:
+    merged = data(call, "report", *folders, "--out", "merged.html")
+    page = (tmp_path / "merged.html").read_text()
+
+    races = [data(call, "runs", folder)["races"][0] for folder in folders]
+    assert [(m["started_at"], m["finished_at"]) for m in merged] == [
+        (r["started_at"], r["finished_at"]) for r in races
+    ]
+    assert [row["optimizer"] for row in merged[1]["ranking"]] == ["sgd"]
+    assert {m["report"] for m in merged} == {"merged.html"}
+    assert "sgd and adam on digits" in page
+    assert "sgd on wine" in page
+
+
+def test_report_draws_the_one_race_that_is_named(
+    tmp_path: Path, call: Call, folders: tuple[str, str]
+) -> None:
+    (race,) = data(call, "runs", folders[1])["races"]
+    text = said(call, "report", *folders, "--race", race["key"][:6])
+
+    assert text.startswith("wine, begun ")
+    assert text.endswith(f"Report: {folders[0]}/report.html\n")
+    assert "on digits" not in (tmp_path / folders[0] / "report.html").read_text()
+    refused = call("report", *folders, "--race", "no-such-key")
+    assert refused.err == (
+        "thalweg: thalweg-runs and other must keep a race whose key begins with no-such-key; got none. "
+        "Run one: thalweg showdown digits.\n"
+    )
+
+
+def test_a_report_says_what_the_race_itself_said(call: Call, folders: tuple[str, str]) -> None:
+    del folders
+    again = ("showdown", "digits", *GIVEN, "--rates", "sgd=0.1,adam=0.01", "--optimizers", "sgd,adam")
+    shown, (drawn,) = data(call, *again), data(call, "report")
+
+    assert {**shown, "report": ""} == {**drawn, "report": ""}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--help",), ("tasks",), ("optimizers", "adam"), ("schedules", "cosine"), ("runs",), ("report",)],
+)
+@pytest.mark.usefixtures("folders")
+def test_what_does_not_train_does_not_need_torch(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    absent = "import sys; sys.modules['torch'] = None; from thalweg.cli.app import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", absent, *arguments]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout) > 100
+
+
+def test_help_imports_nothing_slow(tmp_path: Path) -> None:
+    slow = {"torch", "sklearn", "scipy", "plotly", "numpy"}
+    code = f"""import atexit, sys
+atexit.register(lambda: print(sorted({slow} & set(sys.modules))))
+from thalweg.cli.app import main
+main(["--help"])"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert done.returncode == 0
+
+
+def test_every_command_has_help_that_names_its_options(call: Call) -> None:
+    commands = ("showdown", "train", "tasks", "optimizers", "schedules", "runs", "report")
+    text = said(call, "--help")
+    for command in commands:
+        assert f"\n  {command} " in text
+        assert "--json" in said(call, command, "--help")
+    assert said(call, "--version").startswith("thalweg ")
