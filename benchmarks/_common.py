@@ -39,12 +39,13 @@ def ratios(measured: Mapping[str, list[float]], name: str, peer: str) -> list[fl
 
 
 def keep_freed_memory() -> None:
-    """Free a block of 16 MiB once, as reading a data set or an evaluation does.
+    """Free a block of 30 MiB once, as reading a data set or an evaluation does.
 
-    From then on glibc keeps blocks up to this size for reuse. Before, it may give the intermediate values
-    of every update back to the system and take them again: at random, up to twice the time, in any loop.
+    From then on glibc keeps what is freed, up to twice as much, for reuse. Before, it may give the
+    intermediate values of every update back to the system and take them again, page by page: at random,
+    and up to several times the time. That is a matter of the process's history, not of what is compared.
     """
-    torch.empty(16 * 2**20, dtype=torch.uint8)
+    torch.empty(30 * 2**20, dtype=torch.uint8)
 
 
 def conditions(threads: int | None = None) -> dict[str, Any]:

@@ -113,6 +113,7 @@ def test_the_global_random_numbers_are_as_before() -> None:
     ("arguments", "message"),
     [
         ({"optimizers": ["sgd", "adm"]}, "Did you mean adam"),
+        ({"optimizers": {"mine": "adam"}}, "the entry mine must be a Recipe; got 'adam'"),
         ({"optimizers": []}, "the optimizers of a race must be one or more different names; got none"),
         (
             {"optimizers": {"mine": Recipe(batch_size=5)}, "batch_size": 8},
@@ -123,7 +124,10 @@ def test_the_global_random_numbers_are_as_before() -> None:
             "must be left out where",
         ),
         ({"optimizers": {"a": Recipe(batch_size=5), "b": Recipe(batch_size=6)}}, "one batch size; got"),
-        ({"optimizers": {"mine": Recipe(batch_size=23)}}, "at most the 22 examples of the training part"),
+        (
+            {"optimizers": {"mine": Recipe(batch_size=23)}},
+            "must be a whole number from 1 to 22, the number of",
+        ),
         ({"rates": {"lion": 0.1}}, "rates must be given for optimizers of the race; got 'lion'"),
         ({"rates": {"sgd": []}}, "the rates of sgd must be one or more different numbers"),
         ({"rates": 0.1}, "must be a whole number of at least 1; got 0.1"),
@@ -139,7 +143,7 @@ def test_bad_input_is_refused_and_leaves_no_folder(
     tmp_path: Path, arguments: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError) as caught:
-        thalweg.showdown(network(), **{"batch_size": None, **arguments})
+        thalweg.showdown(dataclasses.replace(network(), batch_size=5), **arguments)
 
     assert message in str(caught.value)
     assert contents(tmp_path) == {}
@@ -222,6 +226,7 @@ def test_sparse_gradients_are_refused_before_anything_is_written(tmp_path: Path)
         make_model=lambda: nn.Sequential(nn.EmbeddingBag(9, 3, sparse=True)),
         make_data=lambda seed: (torch.arange(60).reshape(30, 2) % 9, torch.arange(30) % 3),
         loss=lambda model, batch: nn.functional.cross_entropy(model(batch[0]), batch[1]),
+        batch_size=5,
     )
     with pytest.raises(InputError, match="sparse"):
         thalweg.train(task)

@@ -89,7 +89,7 @@ NUMBERS = [
     ("train digits --snapshot-every 0", f"snapshot_every of the run {WHOLE} 0."),
     ("schedules cosine --steps 0", f"--steps of the drawing {WHOLE} 0."),
     ("schedules cosine --out cosine.png", "--out must end in .html or .svg; got 'cosine.png'."),
-    ("schedules cosine --out no/cosine.svg", "the file no/cosine.svg must be one that can be written; got No such file"),
+    ("schedules cosine --out no/cosine.svg", "must be one that can be written; got No such file"),
     ("train digits --schedule step:every=-1", f"every of the schedule step {WHOLE} -1."),
     *((f"{command} digits --steps 5 --schedule warmup-cosine:warmup=9",
        "must be at least 10, because the warm-up takes 9; got 5.") for command in ("showdown", "train")),

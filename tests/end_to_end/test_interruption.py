@@ -29,14 +29,19 @@ RACE = (
     *("--epochs", "2", "--seeds", "8", "--json", "--out", "runs"),
 )
 TRIALS = 40
+# 2 × 8 final trials only.
+SHORT_RACE = (
+    *("showdown", "task.py", "--optimizers", "sgd,adam", "--rates", "sgd=0.1,adam=0.01"),
+    *("--epochs", "2", "--seeds", "8", "--json", "--out", "runs"),
+)
 TRAINING = (
     *("train", "task.py", "--optimizer", "momentum", "--rate", "0.05", "--schedule", "cosine"),
     *("--epochs", "30", "--json", "--out", "runs"),
 )
 UPDATES = 150
 
-SENTENCE = (
-    "thalweg: interrupted. What was finished is kept; "
+SENTENCE = (  # below the ^C that a terminal shows
+    "\nthalweg: interrupted. What was finished is kept; "
     "the same command goes on (with --fresh it begins anew).\n"
 )
 
@@ -75,18 +80,18 @@ def weights(folder: Path, found: Any) -> bytes:
 
 
 def test_a_race_that_ctrl_c_ends_goes_on_where_it_was(folder: Path, undisturbed: Any) -> None:
-    stopped = interrupt(folder, 250, signal.SIGINT, *RACE)
+    stopped = interrupt(folder, 100, signal.SIGINT, *SHORT_RACE)
     finished = traces(folder / "runs")
 
     assert (stopped.code, stopped.out, stopped.err) == (130, "", SENTENCE)
-    assert 0 < len(finished) < TRIALS
+    assert 0 < len(finished) < 16
     before = calls(folder)
-    found = final(folder, *RACE)
-    expected, losses = undisturbed(*RACE)
+    found = final(folder, *SHORT_RACE)
+    expected, losses = undisturbed(*SHORT_RACE)
     assert timeless(found) == timeless(expected)
     # Equal records, with the times that they took: none of the finished trials was run again.
     assert finished.items() <= traces(folder / "runs").items()
-    assert len(traces(folder / "runs")) == TRIALS
+    assert len(traces(folder / "runs")) == 16
     assert calls(folder) - before < losses
 
 
@@ -107,6 +112,7 @@ def test_a_training_that_ctrl_c_ends_goes_on_to_the_same_bits(
     assert calls(folder) - before < losses - 50
 
 
+@pytest.mark.slow
 def test_a_training_that_is_killed_goes_on_from_its_last_snapshot_to_the_same_bits(
     tmp_path: Path, folder: Path, undisturbed: Any
 ) -> None:
@@ -180,7 +186,7 @@ def test_a_race_that_runs_anew_and_is_killed_leaves_its_old_result(folder: Path)
 # A disk of one's own: seen by these commands only, and gone with them.
 FULL_DISK = """
 mount -t tmpfs -o size=8m tmpfs runs || exit 77
-head -c $((8 * 1024 * 1024 - 128 * 1024)) /dev/zero > runs/filler
+head -c $((8 * 1024 * 1024 - 80 * 1024)) /dev/zero > runs/filler
 {race} > full.out 2> full.err; echo $? > full.code
 cp runs/thalweg.sqlite full.sqlite
 rm runs/filler

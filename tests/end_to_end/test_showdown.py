@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from end_to_end.program import TASK, Call, answer, contents, finish, run, start, timeless, traces
+from end_to_end.program import TASK, Call, Done, answer, contents, finish, run, start, timeless, traces
 
 RACE = (
     *("showdown", "digits", "--optimizers", "sgd,adam", "--rates", "sgd=0.1,adam=0.01"),
@@ -153,24 +153,39 @@ def test_in_a_pipe_there_is_no_bar_and_no_colour(tmp_path: Path) -> None:
     assert max(map(len, said.splitlines())) <= 100
 
 
-def test_on_a_terminal_a_bar_is_shown_on_standard_error_only(tmp_path: Path) -> None:
+def on_a_terminal(folder: Path, *arguments: str, **streams: Any) -> tuple[str, Done]:
+    """Run a command whose standard error is a terminal, and all streams named too; return what it shows."""
     ours, theirs = os.openpty()
-    process = start(tmp_path, *RACE, "--json", stderr=theirs)
+    process = start(folder, *arguments, stderr=theirs, **dict.fromkeys(streams, theirs))
     os.close(theirs)
-    drawn = b""
+    shown = b""
     try:
         while chunk := os.read(ours, 4096):
-            drawn += chunk
+            shown += chunk
     except OSError:  # so a terminal says that the other end is closed
         pass
     os.close(ours)
-    out, _ = process.communicate(timeout=300)
+    return shown.decode(), finish(process)
 
-    assert process.returncode == 0
-    assert b"racing" in drawn or b"final" in drawn
-    assert b"/4" in drawn  # two optimizers on two seeds
-    assert b"\x1b[" in drawn
-    assert len(strict(out)["ranking"]) == 2
+
+def test_on_a_terminal_a_bar_is_shown_on_standard_error_only(tmp_path: Path) -> None:
+    shown, done = on_a_terminal(tmp_path, *RACE, "--json")
+
+    assert "final adam at 0.01" in shown
+    assert "/4" in shown  # two optimizers on two seeds
+    assert "\x1b[" in shown
+    assert len(strict(done.out)["ranking"]) == 2
+    assert done.code == 0
+
+
+@pytest.mark.slow
+def test_a_terminal_shows_the_place_of_the_report_as_it_is(tmp_path: Path) -> None:
+    folder = "a long name for a folder [red] " * 4
+    shown, done = on_a_terminal(tmp_path, *RACE, "--out", folder, stdout=True)
+
+    (page,) = (tmp_path / folder).glob("*.html")
+    assert f"Report: {folder}/{page.name}" in shown
+    assert done.code == 0
 
 
 def test_what_a_task_prints_and_warns_of_does_not_reach_standard_output(tmp_path: Path) -> None:

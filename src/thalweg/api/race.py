@@ -104,17 +104,22 @@ def showdown(
         InputError: something cannot work as asked; nothing was started.
     """
     if isinstance(optimizers, str):
-        optimizers = optimizers.split(",")
+        optimizers = [name.strip() for name in optimizers.split(",")]
     names = list(optimizers)
     if not names:
         raise InputError("the optimizers of a race", "be one or more different names", "none")
-    if isinstance(optimizers, Mapping) and not (batch_size is None and recipe is None):
-        raise InputError(
-            "batch_size and recipe",
-            "be left out where each optimizer has a recipe of its own",
-            f"batch_size={batch_size}, recipe={recipe}",
-            "Write them into each recipe.",
-        )
+    if isinstance(optimizers, Mapping):
+        if not (batch_size is None and recipe is None):
+            raise InputError(
+                "batch_size and recipe",
+                "be left out where each optimizer has a recipe of its own",
+                f"batch_size={batch_size}, recipe={recipe}",
+                "Write them into each recipe.",
+            )
+        for name, own in optimizers.items():
+            if not isinstance(own, Recipe):
+                raise InputError(f"the entry {name}", "be a Recipe", repr(own), "Or give a list of names.")
+        batch_size = optimizers[names[0]].batch_size
     asked = dict(rates) if isinstance(rates, Mapping) else {}
     for name in asked:
         if name not in names:

@@ -88,7 +88,10 @@ def showdown(
     if as_json:
         print_json(result.to_json())
     elif sys.stdout.isatty():
-        Console().print(report.render(result.race), f"\nReport: {result.report}")
+        Console().print(report.render(result.race))
+        click.echo(
+            f"\nReport: {result.report}"
+        )  # not by rich, which breaks lines and reads [names] as styles
     else:
         click.echo(str(result))
 
