@@ -160,6 +160,7 @@ def _trace(
         train, validation, test = ({"loss": None, "accuracy": None} for _ in range(3))
     return Trace(
         key=f"{contender.name}-{stage}-{rate}-{seed}",
+        task=plan.task,
         contender=contender.name,
         stage=stage,
         rate=rate,

@@ -69,6 +69,7 @@ class Trace:
     """What one trial left: curves, outcome, cost."""
 
     key: str  # identifies task, recipe, seed, budget and execution: equal keys, equal numbers
+    task: str
     contender: str  # the name under which it runs in a race, e.g. "adam"
     stage: Stage
     rate: float

@@ -234,3 +234,18 @@ def test_sparse_gradients_are_refused_before_anything_is_written(tmp_path: Path)
         thalweg.showdown(task, ["adam"])
 
     assert contents(tmp_path) == {}
+
+
+def test_the_usual_batch_of_32_shrinks_to_a_smaller_training_part(tmp_path: Path) -> None:
+    task = Task(
+        make_model=lambda: nn.Linear(3, 1),
+        make_data=lambda seed: (torch.arange(60.0).reshape(20, 3) / 60, torch.ones(20, 1)),
+        loss=lambda model, batch: nn.functional.mse_loss(model(batch[0]), batch[1]),
+    )
+
+    trained = thalweg.train(task, "sgd", epochs=2, out=tmp_path)
+
+    assert (trained.recipe.batch_size, trained.trace.steps) == (
+        16,
+        2,
+    )  # 20 less twice a tenth

@@ -111,7 +111,7 @@ def test_runs_lists_the_races_and_trainings_of_a_folder(call: Call, folders: tup
     assert line[1:4] == ["digits", "sgd,", "adam"]
     assert line[-4:] == ["undecided:", "too", "few", "seeds"]
     (line,) = [row for row in rows if row[:1] == [training["key"][:8]]]
-    assert (line[1], line[-1]) == ("adam", "completed")
+    assert (*line[1:3], line[-1]) == ("wine", "adam", "completed")
 
 
 def test_runs_says_of_an_only_optimizer_that_there_is_no_comparison(

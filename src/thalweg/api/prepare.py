@@ -59,11 +59,11 @@ def prepare(
     """
     Integer(0, "", AT_LEAST_0).check("seed", "the run", seed)
     loaded = load_task(task, data, download)
-    size = loaded.batch_size if batch_size is None else batch_size
-    if size != "all":
-        Integer(None, "", Interval(1.0)).check("batch_size", "the run", size)
     parts = loaded.data(seed)
     examples = parts.train.examples
+    size = min(loaded.batch_size, examples) if batch_size is None else batch_size
+    if size != "all":
+        Integer(None, "", Interval(1.0)).check("batch_size", "the run", size)
     checked = check_task(loaded, parts, examples if size == "all" else int(size))
     fingerprint = loaded.fingerprint(parts)
     workload = Workload(loaded, parts, fingerprint, checked.metric, checked.direction)
@@ -111,7 +111,7 @@ def steps_of(budget: Budget, workload: Workload, recipe: Recipe, how: Execution)
     if budget.seconds is None:
         return _possible(budget, examples, batch_size)
     trial = Trial("timing", Stage.SINGLE, recipe, 0, TIMED_UPDATES)
-    with torch_threads(how.threads), workload.task.user_code("the training"), isolated_random(0):
+    with torch_threads(how.threads), isolated_random(0):
         engine = ModelEngine(workload, trial, how.root, how.device)
         times = []
         for step in range(TIMED_UPDATES):
@@ -154,7 +154,7 @@ def try_update(workload: Workload, trial: Trial, how: Execution) -> None:
     What the recipe cannot do with this task (a schedule that does not fit the budget, accumulation
     through BatchNorm, sparse gradients) is so refused before anything is written.
     """
-    with workload.task.user_code("the training"), isolated_random(0):
+    with isolated_random(0):
         control = Control(trial.recipe, workload.limits(trial))
         ModelEngine(workload, trial, how.root, how.device).update([Update(0, 0, control.rate())])
 

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -66,7 +66,7 @@ class Training:
 
 def train(
     task: TaskLike,
-    recipe: Recipe | str = "adam",
+    recipe: Recipe | Mapping[str, Any] | str = "adam",
     *,
     epochs: float | None = None,
     steps: int | None = None,
@@ -88,8 +88,8 @@ def train(
 
     Args:
         task: a built-in name, a file ``path/to/task.py``, a `Task`, or arrays ``(X, y)``.
-        recipe: how to train; a name of the catalogue means that optimizer with its defaults and the
-            batch size that the task suggests.
+        recipe: how to train: a recipe, or some of its fields by name, or the name of an optimizer. The
+            batch size is what the task suggests where none is given.
         epochs: passes over the training part; with no budget at all, what the task suggests.
         steps: updates, instead of epochs.
         seconds: about so long, instead; measured and turned into updates before the start.
@@ -108,12 +108,15 @@ def train(
     """
     if snapshot_every is not None:
         Integer(None, "", Interval(1.0)).check("snapshot_every", "the run", snapshot_every)
-    asked_size = recipe.batch_size if isinstance(recipe, Recipe) else None
-    prepared = prepare(task, seed, asked_size, data, download)
+    if isinstance(recipe, Recipe):
+        given = recipe.to_data()
+    else:
+        given = {"optimizer": recipe} if isinstance(recipe, str) else dict(recipe)
+    Recipe.from_data(given)  # refused before the data are loaded
+    prepared = prepare(task, seed, given.get("batch_size"), data, download)
+    recipe = Recipe.from_data({**given, "batch_size": prepared.batch_size})
     workload = prepared.workload
     how = execution(seed, executor, threads, device, prepared.update_flops)
-    if not isinstance(recipe, Recipe):
-        recipe = Recipe(recipe, batch_size=prepared.batch_size)
     asked = {"epochs": epochs, "steps": steps, "seconds": seconds}
     if not any(value is not None for value in asked.values()):
         asked["epochs"] = workload.task.epochs
@@ -167,7 +170,7 @@ def _train(
     path, weights = folder / _SNAPSHOT, folder / "model.safetensors"
     clock, started = time.perf_counter(), datetime.now(UTC)
     taken, progress = snapshot.read(path, key) if path.exists() else (None, None)
-    with torch_threads(how.threads), workload.task.user_code("the training"), isolated_random(0):
+    with torch_threads(how.threads), isolated_random(0):
         engine = ModelEngine(workload, trial, how.root, how.device, taken)
         control = Control(trial.recipe, workload.limits(trial), progress)
         trace = None if fresh else store.traces([key]).get(key)

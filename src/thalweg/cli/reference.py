@@ -36,7 +36,7 @@ def reference(command: click.Command, name: str) -> str:
     | `--help` | Show this message and exit. |
     <BLANKLINE>
     """
-    return "\n".join(_sections(command, click.Context(command, info_name=name)))
+    return "\n".join(_sections(command, click.Context(command, info_name=name, **command.context_settings)))
 
 
 def _sections(command: click.Command, context: click.Context) -> Iterator[str]:

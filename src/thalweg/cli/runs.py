@@ -33,10 +33,11 @@ def runs(folder: str, as_json: bool) -> None:
         )
     if trainings:
         show(
-            ("training", "optimizer", "rate", "begun", "score", "result"),
+            ("training", "task", "optimizer", "rate", "begun", "score", "result"),
             [
                 (
                     t.key[:8],
+                    t.task,
                     t.contender,
                     f"{t.rate:g}",
                     _day(t.started_at),

@@ -72,7 +72,6 @@ def train(
 
     from thalweg import api, schedules
     from thalweg.records import to_data
-    from thalweg.tasks import load_task
     from thalweg.training.recipe import Recipe
 
     if recipe_file is not None:
@@ -84,9 +83,7 @@ def train(
     data |= {name: value for name, value in changes.items() if value is not None}
     _set(data, settings)
     with answer_only():
-        loaded = load_task(task, options["data"], options["download"])
-        recipe = Recipe.from_data({"batch_size": loaded.batch_size, **data})
-        result = api.train(loaded, recipe, **options)
+        result = api.train(task, data, **options)
     if as_json:
         print_json({**to_data(result.trace), "folder": str(result.folder)})
     else:

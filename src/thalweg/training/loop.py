@@ -53,7 +53,7 @@ def train(
 def run_trial(workload: Workload, trial: Trial, execution: Execution) -> Trace:
     """Run one trial on one model and return what it left."""
     clock, started = time.perf_counter(), datetime.now(UTC)
-    with workload.task.user_code("the training"), isolated_random(0):
+    with isolated_random(0):
         engine = ModelEngine(workload, trial, execution.root, execution.device)
         control = Control(trial.recipe, workload.limits(trial))
         train(engine, [control], workload)
@@ -88,6 +88,7 @@ def conclude(
     count = sum(p.numel() for p in engine.parameters)
     return Trace(
         key=trial_key(workload, trial, execution),
+        task=workload.task.name,
         contender=trial.contender,
         stage=trial.stage,
         rate=trial.recipe.rate or 0.0,

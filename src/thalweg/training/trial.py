@@ -32,7 +32,7 @@ class Budget:
                  if v is not None}  # fmt: skip
         if len(given) != 1:
             raise InputError(
-                "the budget", "be given in epochs, steps or seconds: one of them", sorted(given) or "none"
+                "the budget", "be given in one of epochs, steps and seconds", " and ".join(given) or "none"
             )
         declared = Integer(None, "", Interval(1.0)) if self.steps is not None else Real(None, "", ABOVE_0)
         for name, value in given.items():

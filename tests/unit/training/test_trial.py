@@ -30,8 +30,8 @@ def test_a_budget_in_updates(budget: Budget, steps: int) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "the budget must be given in epochs, steps or seconds: one of them; got none."),
-        ({"epochs": 1, "steps": 2}, "got ['epochs', 'steps']"),
+        ({}, "the budget must be given in one of epochs, steps and seconds; got none."),
+        ({"epochs": 1, "steps": 2}, "got epochs and steps."),
         ({"epochs": 0}, "epochs of the budget must be a finite number above 0; got 0."),
         ({"epochs": -1.0}, "got -1.0"),
         ({"epochs": float("nan")}, "got nan"),
