@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors
 import torch
 from torch import nn
 
@@ -17,6 +18,7 @@ from thalweg import Recipe, Task, schedules
 from thalweg.errors import InputError
 from thalweg.records import Outcome
 from thalweg.store import Store
+from thalweg.training import snapshot
 
 GIVEN: dict[str, Any] = {"rates": {"sgd": 0.1, "adam": 0.01}, "epochs": 2, "seeds": 2}
 
@@ -249,3 +251,29 @@ def test_the_usual_batch_of_32_shrinks_to_a_smaller_training_part(tmp_path: Path
         16,
         2,
     )  # 20 less twice a tenth
+
+
+def test_the_time_that_an_interrupted_training_took_before_counts(tmp_path: Path) -> None:
+    stop, usual, calls = tmp_path / "stop", linear(), []
+
+    def loss(model: nn.Module, batch: Any) -> torch.Tensor:
+        calls.append(model.training)
+        if stop.exists() and len(calls) == 20:
+            raise KeyboardInterrupt
+        return usual.loss(model, batch)
+
+    task = dataclasses.replace(usual, loss=loss, source="stops once")
+    stop.touch()
+    with pytest.raises(KeyboardInterrupt):
+        thalweg.train(task, "sgd", steps=30, out=tmp_path / "runs", snapshot_every=1)
+    stop.unlink()
+    (path,) = (tmp_path / "runs").glob("*/snapshot.safetensors")
+    with safetensors.safe_open(path, framework="pt") as file:
+        key = file.metadata()["key"]
+    tensors, progress = snapshot.read(path, key)
+    assert 0 < progress.step < 30
+    snapshot.write(path, tensors, dataclasses.replace(progress, elapsed_seconds=1000.0), key)
+
+    trained = thalweg.train(task, "sgd", steps=30, out=tmp_path / "runs", snapshot_every=1)
+
+    assert 1000 < trained.trace.total_seconds < 1100

@@ -168,8 +168,10 @@ def _train(
 ) -> Training:
     key = trial_key(workload, trial, how)
     path, weights = folder / _SNAPSHOT, folder / "model.safetensors"
-    clock, started = time.perf_counter(), datetime.now(UTC)
     taken, progress = snapshot.read(path, key) if path.exists() else (None, None)
+    # What earlier processes spent on this training counts as well.
+    clock = time.perf_counter() - (progress.elapsed_seconds if progress else 0.0)
+    started = datetime.now(UTC)
     with torch_threads(how.threads), isolated_random(0):
         engine = ModelEngine(workload, trial, how.root, how.device, taken)
         control = Control(trial.recipe, workload.limits(trial), progress)
@@ -191,6 +193,7 @@ def _train(
                 else:
                     due = time.monotonic() - last > SNAPSHOT_SECONDS
                 if due or interrupted.is_set() or control.finished:
+                    control.progress.elapsed_seconds = time.perf_counter() - clock
                     snapshot.write(path, engine.snapshot(row), control.progress, key)
                     last = time.monotonic()
                 if interrupted.is_set():

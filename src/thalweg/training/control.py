@@ -73,6 +73,7 @@ class Progress:
     plateau_evaluations: int = 0
     window_seconds: list[float] = field(default_factory=list)  # mean time of an update, window by window
     window_elapsed_seconds: float = 0.0
+    elapsed_seconds: float = 0.0  # since the very start, up to the last snapshot
 
 
 class Control:
