@@ -70,7 +70,11 @@ def showdown(
     thalweg showdown digits
     thalweg showdown mnist --rates sgd=0.01,momentum=0.01,rmsprop=0.001,adam=0.001
     """
+    from thalweg.rules.catalogue import preset
+
     names = [name.strip() for name in optimizers.split(",") if name.strip()]
+    for name in names:
+        preset(name)  # refused before torch is imported, which takes seconds
     options["batch_size"] = batch_size(options["batch_size"])
     options["rates"] = rates(rates_text)
     recipe: dict[str, Any] = {} if clip_norm is None else {"clip_norm": clip_norm}
