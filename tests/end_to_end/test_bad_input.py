@@ -88,6 +88,7 @@ NUMBERS = [
     ("showdown digits --threads 0", f"threads of the run {WHOLE} 0."),
     ("train digits --snapshot-every 0", f"snapshot_every of the run {WHOLE} 0."),
     ("schedules cosine --steps 0", f"--steps of the drawing {WHOLE} 0."),
+    ("showdown digits --out=", "--out must name a folder; got ''. Write . for the present one."),
     ("schedules cosine --out cosine.png", "--out must end in .html or .svg; got 'cosine.png'."),
     ("schedules cosine --out no/cosine.svg", "must be one that can be written; got No such file"),
     ("train digits --schedule step:every=-1", f"every of the schedule step {WHOLE} -1."),

@@ -49,8 +49,22 @@ NUMBER: Final = Read(number)
 TASK_HELP = "A built-in task (see: thalweg tasks), or path/to/task.py[:name]."
 
 task_argument = click.argument("task", help=TASK_HELP)
+
+
+def _named(context: click.Context, option: click.Parameter, folder: str) -> str:
+    """Refuse an empty name, such as an unset variable of the shell leaves: it would mean this folder."""
+    if not folder.strip():
+        raise InputError("--out", "name a folder", repr(folder), "Write . for the present one.")
+    return folder
+
+
 out_option = click.option(
-    "--out", default=RUNS, show_default=True, metavar="DIR", help="Folder that keeps results and reports."
+    "--out",
+    default=RUNS,
+    show_default=True,
+    metavar="DIR",
+    callback=_named,
+    help="Folder that keeps results and reports.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 fresh_option = click.option("--fresh", is_flag=True, help="Run everything anew, even what is finished.")
