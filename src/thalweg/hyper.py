@@ -219,7 +219,10 @@ class Flag(Hyperparameter):
 
     def parse(self, text: str) -> bool:
         """Read true or false."""
-        return {"true": True, "false": False}[text.lower()]
+        words = {"true": True, "false": False}
+        if text.lower() not in words:
+            raise ValueError(f"neither true nor false: {text!r}")
+        return words[text.lower()]
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         hyperparameters: by position or name, as the rule declares them.
 
     Raises:
-        InputError: an unknown name, or a value out of range, also in a group.
+        InputError: an unknown name, or a value out of range, the latter also in a group.
     """
 
     rule: ClassVar[Rule]

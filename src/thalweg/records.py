@@ -85,7 +85,7 @@ class Trace:
     score: float | None  # the ranking metric on the validation part; None: diverged
     train: Mapping[str, float | None]  # "loss" and metrics on the training part at the end
     validation: Mapping[str, float | None]
-    test: Mapping[str, float | None] | None  # read once, by final trials only
+    test: Mapping[str, float | None] | None  # read once, at the end; never by tuning trials
     clipped_fraction: float  # share of updates whose gradient was clipped
     parameters: int  # numbers that are trained
     state_bytes_per_parameter: float
@@ -128,6 +128,12 @@ class Plan:
     device: str
     versions: Mapping[str, str]  # of what computes: thalweg, torch, numpy, python
     schema: int = 1
+
+    @property
+    def trials_at_most(self) -> int:
+        """How many trials the race has, or fewer where every rate of an optimizer diverges."""
+        tuning = sum(c.quota for c in self.contenders if c.tuned) * len(self.tuning_seeds)
+        return tuning + len(self.contenders) * len(self.final_seeds)
 
 
 @dataclass(frozen=True)
@@ -255,6 +261,8 @@ def _build(wanted: Any, data: Any) -> Any:
         return {key: _build(arguments[1], x) for key, x in data.items()}
     if dataclasses.is_dataclass(wanted):
         hints = typing.get_type_hints(wanted)
+        if unknown := sorted(set(data) - set(hints)):
+            raise TypeError(f"{wanted} has no {unknown[0]}")
         return wanted(**{key: _build(hints[key], x) for key, x in data.items()})  # type: ignore[operator]
     if isinstance(wanted, type) and issubclass(wanted, StrEnum):
         return wanted(data)

@@ -145,5 +145,6 @@ def _like(things: Any, moved: dict[str, Any]) -> Any:
     if isinstance(things, Mapping):
         return {name: moved[str(name)] for name in things}
     if isinstance(things, Sequence):
-        return type(things)(moved.values())  # type: ignore[call-arg]
+        kind: Any = type(things)
+        return kind(*moved.values()) if hasattr(things, "_fields") else kind(moved.values())
     return moved[""]

@@ -155,7 +155,7 @@ MISTAKES = [
     (LOSS, "    return torch.tensor(1.0, requires_grad=True)", "must depend on the parameters of the model"),
     (LOSS, f"{LOSS}\n\n\ndef metrics(model, batch):\n    return {{'quality': 1.0}}\n",
      "the metric quality of task must have a direction; got none."),
-    ("epochs = 2", "epochs = 0", f"epochs of the budget {ABOVE_0} 0."),
+    ("epochs = 2", "epochs = 0", f"epochs of task {ABOVE_0} 0."),
 ]
 
 ALL_OF_MNIST = [f"folder/mnist/{name}-ubyte.gz" for name in

@@ -104,7 +104,7 @@ def test_a_budget_is_spent_to_the_update(call: Call, budget: tuple[str, ...], st
 
 
 def test_patience_ends_a_training_and_brings_the_best_weights_back(tmp_path: Path, call: Call) -> None:
-    more = ("--rate", "3", "--optimizer", "momentum", "--set", "patience=2")
+    more = ("--rate", "3", "--optimizer", "momentum", "--set", "patience=3")
     found = train(call, "train", "digits", "--epochs", "5", *more)
 
     accuracies = [e["metrics"]["accuracy"] for e in found["evaluations"]]

@@ -7,8 +7,6 @@ import os
 import platform
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -19,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import thalweg
 from thalweg.errors import InputError
+from thalweg.executors.threads import torch_threads
 from thalweg.hyper import AT_LEAST_0, Integer, Interval
 from thalweg.records import Stage
 from thalweg.tasks import Task, check_task, load_task
@@ -120,9 +119,12 @@ def steps_of(budget: Budget, workload: Workload, recipe: Recipe, how: Execution)
             times.append(time.perf_counter() - start)
         start = time.perf_counter()
         engine.measure([0], workload.data.validation)
-    evaluations = EVALUATIONS * (time.perf_counter() - start)
-    left = max(budget.seconds - evaluations, budget.seconds / 2)
-    return _possible(Budget(seconds=left), examples, batch_size, float(np.median(times)))
+    evaluation, update = time.perf_counter() - start, float(np.median(times))
+    epoch = math.ceil(examples / batch_size)
+    left = max(budget.seconds - EVALUATIONS * evaluation, budget.seconds / 2)
+    if left / update > EVALUATIONS * epoch:  # so many epochs that each of them has its evaluation
+        left, update = budget.seconds, update + evaluation / epoch
+    return _possible(Budget(seconds=left), examples, batch_size, update)
 
 
 def _possible(budget: Budget, examples: int, batch_size: int, step_seconds: float | None = None) -> int:
@@ -137,26 +139,19 @@ def _possible(budget: Budget, examples: int, batch_size: int, step_seconds: floa
     return int(steps)
 
 
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Let torch work with so many threads, and with its former number again afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def try_update(workload: Workload, trial: Trial, how: Execution) -> None:
-    """Do the first update of a trial on a model that is thrown away.
+    """Do the first update of a trial, and the last one of its epoch, on a model that is thrown away.
 
     What the recipe cannot do with this task (a schedule that does not fit the budget, accumulation
-    through BatchNorm, sparse gradients) is so refused before anything is written.
+    through BatchNorm, a last batch of one example through it, sparse gradients) is so refused before
+    anything is written.
     """
     with isolated_random(0):
-        control = Control(trial.recipe, workload.limits(trial))
-        ModelEngine(workload, trial, how.root, how.device).update([Update(0, 0, control.rate())])
+        limits = workload.limits(trial)
+        rate = Control(trial.recipe, limits).rate()
+        engine = ModelEngine(workload, trial, how.root, how.device)
+        for step in sorted({0, min(limits.steps, limits.steps_per_epoch) - 1}):
+            engine.update([Update(0, step, rate)])
 
 
 def environment() -> dict[str, str]:

@@ -23,7 +23,7 @@ from thalweg.errors import InputError, nearest
 from thalweg.evidence import race as evidence
 from thalweg.executors import serial
 from thalweg.progress import Bar
-from thalweg.racing import Entry, make_plan, run, trials_at_most
+from thalweg.racing import Entry, make_plan, run
 from thalweg.racing.plan import QUOTA
 from thalweg.records import Plan, Race, Stage, Trace, Verdict, to_data
 from thalweg.rules.catalogue import preset
@@ -165,7 +165,9 @@ def showdown(
 def _rates(asked: float | Iterable[float] | None) -> tuple[float, ...] | None:
     if asked is None:
         return None
-    return (asked,) if isinstance(asked, int | float) else tuple(asked)
+    if isinstance(asked, Iterable):
+        return tuple(float(rate) for rate in asked)
+    return (float(asked),)
 
 
 def _run(
@@ -180,7 +182,7 @@ def _run(
     def completed(trial: str) -> Trace | None:
         return None if fresh else store.traces([trial]).get(trial)
 
-    with Bar("racing", trials_at_most(plan)) as bar:
+    with Bar("racing", plan.trials_at_most) as bar:
 
         def on_finished(trace: Trace, before: bool) -> None:
             if not before:

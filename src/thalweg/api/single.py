@@ -23,10 +23,10 @@ from thalweg.api.prepare import (
     identity,
     prepare,
     steps_of,
-    torch_threads,
     try_update,
 )
 from thalweg.errors import InputError
+from thalweg.executors.threads import torch_threads
 from thalweg.files import write_whole
 from thalweg.hyper import Integer, Interval
 from thalweg.progress import Bar

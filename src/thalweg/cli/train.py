@@ -1,5 +1,6 @@
 """`thalweg train`: train one model."""
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from thalweg.errors import InputError, nearest
     "settings",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Any other field of the recipe, or hyperparameter of the optimizer, such as clip_norm=1, "
+    help="Another number or choice of the recipe, or hyperparameter of the optimizer, such as clip_norm=1, "
     "patience=5, betas=0.9,0.95. Repeatable.",
 )
 @click.option("--seconds", type=NUMBER, metavar="S", help="Train about so long, instead of epochs.")
@@ -75,9 +76,11 @@ def train(
     from thalweg.training.recipe import Recipe
 
     if recipe_file is not None:
-        data = Recipe.from_toml(_text(recipe_file)).to_data()
+        text = _text(recipe_file)
+        Recipe.from_toml(text)  # refuses in words what is wrong; what is left out is for the task to say
+        data = tomllib.loads(text)
         if optimizer is not None and rate is None:
-            data.pop("rate")  # another optimizer's rate says nothing
+            data.pop("rate", None)  # another optimizer's rate says nothing
     if schedule_text is not None:
         changes["schedule"] = schedules.to_data(schedules.parse(schedule_text))
     data |= {name: value for name, value in changes.items() if value is not None}
@@ -104,8 +107,8 @@ def _set(recipe: dict[str, Any], settings: tuple[str, ...]) -> None:
                 nearest(name, declared),
             )  # fmt: skip
         try:
-            value = declared[name].parse(text)
-        except (ValueError, KeyError):
+            value = batch_size(text) if name == "batch_size" else declared[name].parse(text)
+        except ValueError:
             raise InputError(f"--set {name}", f"be {declared[name].must}", repr(text)) from None
         if name in FIELDS:
             recipe[name] = value

@@ -77,7 +77,7 @@ def chosen_rate(plan: Plan, traces: Iterable[Trace], contender: Contender) -> tu
 def verdict(plan: Plan, traces: Sequence[Trace]) -> Verdict:
     """Decide a finished race, and say so where tuning was not equal."""
     judged = judge([_finals(plan, traces, c) for c in plan.contenders], plan.direction, plan.metric)
-    tried = {c.name: c.quota for c in plan.contenders}
+    tried = {c.name: len(tuned(traces, c.name)) or 1 for c in plan.contenders}
     if len(set(tried.values())) > 1:
         each = ", ".join(f"{name} {count}" for name, count in tried.items())
         warning = f"Tuning was not equal, which favours those that tried more rates: {each}."

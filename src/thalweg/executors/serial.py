@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-import torch
-
+from thalweg.executors.threads import torch_threads
 from thalweg.records import Trace
 from thalweg.training.loop import run_trial
 from thalweg.training.trial import Execution, Trial, Workload
@@ -16,10 +15,6 @@ def run(workload: Workload, trials: Iterable[Trial], execution: Execution) -> It
     between and afterwards.
     """
     for trial in trials:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(execution.threads)
-        try:
+        with torch_threads(execution.threads):
             trace = run_trial(workload, trial, execution)
-        finally:
-            torch.set_num_threads(threads)
         yield trace

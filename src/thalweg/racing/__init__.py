@@ -2,5 +2,4 @@
 
 from thalweg.racing.plan import Entry as Entry
 from thalweg.racing.plan import make_plan as make_plan
-from thalweg.racing.plan import trials_at_most as trials_at_most
 from thalweg.racing.run import run as run

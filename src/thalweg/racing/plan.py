@@ -136,9 +136,3 @@ def _contender(entry: Entry, quota: int) -> Contender:
         quota=own_quota,
         tuned=own_quota > 1,
     )
-
-
-def trials_at_most(plan: Plan) -> int:
-    """Return how many trials a race has, or fewer if every rate of an optimizer diverges."""
-    tuning = sum(c.quota for c in plan.contenders if c.tuned) * len(plan.tuning_seeds)
-    return tuning + len(plan.contenders) * len(plan.final_seeds)

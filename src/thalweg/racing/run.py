@@ -65,8 +65,8 @@ def run(
 def next_rate(scores: Sequence[RateScore], plan: Plan) -> float | None:
     """Return the rate that tuning tries next: beyond the edge if the best lies there, else beside the best.
 
-    Every optimizer so uses its whole quota. Where all diverged, smaller rates are tried. Between the
-    best rate and the better of its neighbours the middle is taken; None if those lie within 5 %.
+    Where all diverged, smaller rates are tried. Between the best rate and the better of its neighbours the
+    middle is taken; None if those lie within 5 %, the one reason to leave a part of the quota unused.
     """
     rates = [s.rate for s in scores]
     place = best(scores, plan.direction)

@@ -165,9 +165,7 @@ def rows(race: Race) -> tuple[Row, ...]:
 
 def progress(race: Race) -> tuple[int, int]:
     """Count the trials that are done, and those that the plan allows at most."""
-    plan = race.plan
-    tuning = sum(c.quota * len(plan.tuning_seeds) for c in plan.contenders if c.tuned)
-    return len(race.traces), tuning + len(plan.contenders) * len(plan.final_seeds)
+    return len(race.traces), race.plan.trials_at_most
 
 
 def sentences(race: Race) -> tuple[str, ...]:

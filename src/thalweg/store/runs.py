@@ -240,10 +240,6 @@ def _refuse(constant: str) -> NoReturn:
 
 def _summary(race: Race, trials_done: int) -> RaceSummary:
     plan, verdict = race.plan, race.verdict
-    planned = sum(
-        len(plan.final_seeds) + (contender.quota * len(plan.tuning_seeds) if contender.tuned else 0)
-        for contender in plan.contenders
-    )
     return RaceSummary(
         key=race.key,
         task=plan.task,
@@ -254,5 +250,5 @@ def _summary(race: Race, trials_done: int) -> RaceSummary:
         tie=verdict.tie if verdict else (),
         undecided=verdict is not None and verdict.seeds < verdict.seeds_needed,
         trials_done=trials_done,
-        trials_planned=planned,
+        trials_planned=plan.trials_at_most,
     )

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import inspect
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -22,21 +23,25 @@ from thalweg.tasks.data.part import DatasetPart, Part, TensorPart, as_tensor, ma
 def source_of(functions: Iterable[Any]) -> str:
     """Return the text of functions, and of what they close over or read from their own modules.
 
-    Followed are functions and classes of the same modules or notebook, arguments of
+    Followed are functions, classes and their bases of the same modules or notebook, arguments of
     ``functools.partial``, containers, and the attributes of objects, down to the bytes of tensors.
-    What comes from other modules is named only.
+    What comes from other modules is named only. What was followed before is written as its number.
     """
     waiting = list(functions)
     home = {getattr(thing, "__module__", None) for thing in waiting}
-    seen: dict[int, Any] = {}  # keeps what it has seen alive, so that no identity is used twice
+    # By identity: a number, and the thing itself, kept alive so that no identity is used twice.
+    seen: dict[int, tuple[int, Any]] = {}
     texts = []
     while waiting:
         thing = waiting.pop(0)
-        if id(thing) not in seen:
-            seen[id(thing)] = thing
-            text, used = _read(thing, home)
-            texts.append(text)
-            waiting += used
+        if id(thing) in seen:
+            texts.append(f"#{seen[id(thing)][0]}")
+            continue
+        text, used = _read(thing, home)
+        texts.append(text)
+        waiting += used
+        if used:  # else its text is all of it: equal numbers may be one object or two
+            seen[id(thing)] = len(seen), thing
     return "\n".join(texts)
 
 
@@ -57,9 +62,8 @@ def _read(thing: Any, home: set[str | None]) -> tuple[str, list[Any]]:
     if isinstance(thing, FunctionType | type) and thing.__module__ not in home:
         return f"{thing.__module__}.{thing.__qualname__}", []
     if isinstance(thing, type):
-        return _text(thing) or thing.__qualname__, [
-            v for v in vars(thing).values() if isinstance(v, FunctionType)
-        ]
+        methods = [v for v in vars(thing).values() if isinstance(v, FunctionType)]
+        return _text(thing) or thing.__qualname__, [*thing.__bases__, *methods]
     if isinstance(thing, FunctionType):
         return _text(thing) or _code(thing.__code__), [thing.__defaults__, thing.__kwdefaults__, _used(thing)]
     plain = type(thing).__repr__ is object.__repr__  # type: ignore[comparison-overlap]
@@ -111,8 +115,15 @@ def _code(code: CodeType) -> str:
 
 def _used(function: FunctionType) -> dict[str, Any]:
     """What a function closes over and the names that it reads from its module, in order of name."""
-    try:
-        found = inspect.getclosurevars(function)
-    except ValueError:  # a variable that it closes over has no value yet
-        return {}
-    return dict(sorted({**found.globals, **found.nonlocals}.items()))
+    module = function.__globals__
+    found = {name: module[name] for name in _names(function.__code__) if name in module}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):  # it has no value yet
+            found[name] = cell.cell_contents
+    return dict(sorted(found.items()))
+
+
+def _names(code: CodeType) -> set[str]:
+    """The global names and attributes in a code, and in the lambdas and comprehensions inside it."""
+    inside = (_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
+    return set(code.co_names).union(*inside)

@@ -67,8 +67,7 @@ def _from_file(path: Path, name: str | None) -> Task:
         do = nearest(path.name, beside) if beside else "There is no Python file in its folder."
         raise TaskError(f"the task file {path}", "be readable", error.strerror or error, do) from error
     path = path.expanduser().resolve()
-    module = _execute(path, content)
-    source = content.decode("utf-8", "replace")
+    module, source = _execute(path, content)
     if name is None:
         return _from_functions(module, path, source)
     if not hasattr(module, name):
@@ -99,8 +98,11 @@ def _from_functions(module: ModuleType, path: Path, source: str) -> Task:
     return Task(**parts, **optional, name=path.stem, description=description, source=source, path=path)
 
 
-def _execute(path: Path, content: bytes) -> ModuleType:
-    """Execute a person's file as a module of its own; nothing of it stays behind in the interpreter."""
+def _execute(path: Path, content: bytes) -> tuple[ModuleType, str]:
+    """Execute a person's file as a module of its own; nothing of it stays behind in the interpreter.
+
+    With it comes its text, followed by that of the modules beside it.
+    """
     # Named by content, and compiled here: Python's own cache of bytecode would take a file that was
     # changed within one second, at equal length, for the old one.
     name = f"thalweg_task_{hashlib.sha256(content).hexdigest()[:12]}"
@@ -122,7 +124,7 @@ def _execute(path: Path, content: bytes) -> ModuleType:
             ) from error
         except (Exception, SystemExit) as error:
             raise user_error(f"the task file {path.name}", error, path) from error
-    return module
+        return module, "\n".join([content.decode("utf-8", "replace"), *_texts_beside(path)])
 
 
 @contextmanager
@@ -140,6 +142,19 @@ def _visitor(folder: Path) -> Iterator[None]:
         new = set(sys.modules) - before
         for name in [name for name in new if _stands_in(folder, name.partition(".")[0])]:
             del sys.modules[name]
+
+
+def _texts_beside(path: Path) -> list[str]:
+    """The name and text of each module that stands in the folder of a task file, in order of name."""
+    # All that are loaded, not only the new ones: a helper may have been imported before by the script
+    # that loads the task. That script itself is no helper.
+    texts = []
+    for name, module in sorted(sys.modules.items()):
+        if module is not sys.modules["__main__"] and _stands_in(path.parent, name.partition(".")[0]):
+            file = Path(getattr(module, "__file__", None) or path)  # a folder without __init__.py has none
+            if file != path and file.is_file():
+                texts.append(f"# {name}\n{file.read_bytes().decode('utf-8', 'replace')}")
+    return texts
 
 
 def _stands_in(folder: Path, top: str) -> bool:

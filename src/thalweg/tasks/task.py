@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.errors import TaskError
+from thalweg.hyper import ABOVE_0, Integer, Interval, Real
 from thalweg.records import Direction
 from thalweg.tasks.data.part import Data, examples_in
 from thalweg.tasks.data.read import as_data
@@ -74,6 +75,17 @@ class Task:
             raise TaskError(
                 f"kind of {self.name}", "be Classification(classes) or Regression()", repr(self.kind)
             )
+        if not isinstance(self.name, str):
+            raise TaskError("the name of a task", "be text", repr(self.name))
+        Real(10, "", ABOVE_0).check("epochs", self.name, self.epochs)
+        Integer(32, "", Interval(1.0)).check("batch_size", self.name, self.batch_size)
+        if not isinstance(self.directions, Mapping):
+            raise TaskError(
+                f"directions of {self.name}",
+                "be a dict",
+                repr(self.directions),
+                'Say directions = {"name": "higher"}.',
+            )
         for name, direction in self.directions.items():
             if direction not in tuple(Direction):
                 raise TaskError(
@@ -100,6 +112,13 @@ class Task:
             raise TaskError(f"make_model of {self.name}", "return an nn.Module", f"{model!r:.60}", do)
         if not any(p.requires_grad for p in model.parameters()):
             raise TaskError(f"the model of {self.name}", "have parameters to train", "none")
+        if odd := [key for key, value in model.state_dict().items() if not isinstance(value, Tensor)]:
+            raise TaskError(
+                f"the state_dict of the model of {self.name}",
+                "hold tensors only, so that it can be kept",
+                f"{odd[0]}",
+                "Keep other things out of get_extra_state.",
+            )
         return model
 
     def weight(self, batch: Any) -> Number:

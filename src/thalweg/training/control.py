@@ -19,8 +19,9 @@ from thalweg.training.recipe import Recipe
 
 CURVE_POINTS: Final = 200  # at most so many points of the training loss are kept
 EVALUATIONS: Final = 20  # at least so many, where there are so many steps
-# A loss this many times the initial one's size above the initial one, for so many updates in a row, is
-# lost. Healthy runs at high rates were seen to come back from hundreds of times the initial loss.
+# A loss this many times the initial one's size (or 1, if that is more) above the initial one, for so many
+# updates in a row, is lost. Healthy runs at high rates were seen to come back from hundreds of times the
+# initial loss.
 LOST_FACTOR: Final = 1000.0
 LOST_UPDATES: Final = 20
 
@@ -39,7 +40,7 @@ class Limits:
     @property
     def evaluate_every(self) -> int:
         """Updates between evaluations: an epoch, or a twentieth of a short run."""
-        return min(self.steps_per_epoch, math.ceil(self.steps / EVALUATIONS))
+        return min(self.steps_per_epoch, max(1, self.steps // EVALUATIONS))
 
     def epoch(self, step: int) -> float:
         """Return the passes over the training part that so many updates make."""
@@ -151,12 +152,13 @@ class Control:
         metrics = {name: value for name, value in measured.items() if name != "loss"}
         step = progress.step
         progress.evaluations.append(Evaluation(step, limits.epoch(step), measured["loss"], metrics))
-        score = measured[limits.metric]
-        if measured["loss"] is None or score is None:
+        if measured["loss"] is None:
             self._end(Outcome.DIVERGED)
             return False
         self._follow_plateau(measured["loss"])
-        better = progress.best_score is None or limits.direction.sign * (score - progress.best_score) > 0
+        # A metric may not exist yet: precision, as long as nothing is called positive.
+        score, best = measured[limits.metric], progress.best_score
+        better = score is not None and (best is None or limits.direction.sign * (score - best) > 0)
         if better:
             progress.best_score, progress.best_at = score, len(progress.evaluations) - 1
             progress.evaluations_without_gain = 0

@@ -210,11 +210,14 @@ def test_equal_tuning_shows_as_equal_trials_in_the_ledger() -> None:
 
 
 def test_unequal_tuning_is_said() -> None:
-    unequal = replace(RACE.plan.contenders[0], quota=RACE.plan.contenders[0].quota + 1)
-    plan = replace(RACE.plan, contenders=(unequal, *RACE.plan.contenders[1:]))
+    first = RACE.plan.contenders[0]
+    rates = [score.rate for score in race.tuned(RACE.traces, first.name)]
+    chosen, _ = race.chosen_rate(RACE.plan, RACE.traces, first)
+    unused = next(rate for rate in rates if rate != chosen)
+    left = [t for t in RACE.traces if (t.contender, t.stage, t.rate) != (first.name, Stage.TUNING, unused)]
 
-    said = race.verdict(plan, RACE.traces).sentences[-1]
+    said = race.verdict(RACE.plan, left).sentences[-1]
 
     assert said.startswith("Tuning was not equal, which favours those that tried more rates: ")
-    assert f"{unequal.name} {unequal.quota}" in said
+    assert f"{first.name} {len(rates) - 1}" in said
     assert "not equal" not in " ".join(race.verdict(RACE.plan, RACE.traces).sentences)

@@ -7,7 +7,7 @@ import pytest
 
 from small_tasks import BATCH, EXECUTION, linear, logistic, recipe, workload
 from thalweg.errors import InputError
-from thalweg.racing import Entry, make_plan, trials_at_most
+from thalweg.racing import Entry, make_plan
 from thalweg.racing.plan import SMALL_WORK, grid, start_of
 from thalweg.records import Direction, Plan
 from thalweg.rules.catalogue import CATALOGUE
@@ -95,7 +95,7 @@ def test_given_rates_are_not_tuned_and_several_given_ones_are_all_that_tuning_tr
 def test_trials_at_most_counts_every_rate_of_the_quota_and_every_final_seed() -> None:
     some = [Entry("given", recipe("adam"), (0.5,)), *entries("sgd", "momentum")]
 
-    assert trials_at_most(plan(some, quota=5, seeds=4)) == 2 * 5 * 3 + 3 * 4
+    assert plan(some, quota=5, seeds=4).trials_at_most == 2 * 5 * 3 + 3 * 4
 
 
 def test_a_batch_of_all_and_its_number_are_one_batch_size() -> None:

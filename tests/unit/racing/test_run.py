@@ -12,7 +12,7 @@ from small_tasks import EXECUTION, linear, logistic, numbers, recipe, workload
 from thalweg.evidence import race as evidence
 from thalweg.evidence.race import RateScore
 from thalweg.executors import serial
-from thalweg.racing import Entry, make_plan, run, trials_at_most
+from thalweg.racing import Entry, make_plan, run
 from thalweg.racing.run import next_rate
 from thalweg.records import Direction, Outcome, Plan, Stage, Trace
 from thalweg.training.trial import Execution, Trial, Workload
@@ -50,7 +50,7 @@ def rates_tried(traces: Iterable[Trace], name: str = "sgd") -> list[float]:
 def test_every_rate_runs_on_every_tuning_seed_and_the_best_on_every_final_seed() -> None:
     plan, traces, runner = race(workload(logistic()), [Entry("sgd", recipe()), Entry("adam", recipe("adam"))])
 
-    assert len(traces) == len(runner.asked) == trials_at_most(plan) == 2 * 9 * 3 + 2 * 2
+    assert len(traces) == len(runner.asked) == plan.trials_at_most == 2 * 9 * 3 + 2 * 2
     for contender in plan.contenders:
         own = [t for t in traces if t.contender == contender.name]
         tuning = Counter(t.rate for t in own if t.stage is Stage.TUNING)

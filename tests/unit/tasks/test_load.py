@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,45 @@ def test_a_changed_file_is_read_again_even_within_one_second(file: Path) -> None
 
     assert (first.model(0).out_features, second.model(0).out_features) == (2, 3)
     assert first.fingerprint(first.data(0)) != second.fingerprint(first.data(0))
+
+
+@pytest.mark.parametrize("name", ["", ":toy"])
+@pytest.mark.parametrize("beside", ["beside.py", "beside/__init__.py", "beside/deep.py"])
+def test_a_change_in_a_module_beside_the_file_is_a_change_of_the_task(
+    file: Path, beside: str, name: str
+) -> None:
+    (file.parent / "beside").mkdir()
+    if beside != "beside.py":
+        (file.parent / "beside/__init__.py").touch()
+    module = beside.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    rewrite(file, "import torch\n", f"import torch\nfrom {module} import SCALE\n")
+    file.write_text(file.read_text() + "from unit.tasks.toy import make_task as toy\n")
+    sources: list[str] = []
+    for scale in ("1.0", "7.0", "1.0"):
+        (file.parent / beside).write_text(f"SCALE = {scale}\n")
+        (file.parent / "unrelated.py").write_text(f"# {len(sources)}\n")
+        sources.append(load_task(f"{file}{name}").source)
+
+    assert sources[0] == sources[2] != sources[1]
+
+
+def test_a_helper_counts_where_it_was_imported_before_and_the_script_that_did_so_does_not(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper = file.parent / "imported_before.py"
+    helper.write_text("SCALE = 1.0\n")
+    rewrite(file, "import torch\n", "import torch\nfrom imported_before import SCALE\n")
+    before = load_task(file).source
+    imported = ModuleType("imported_before")
+    imported.__file__, imported.SCALE = str(helper), 1.0  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "imported_before", imported)
+    script = ModuleType("__main__")
+    script.__file__ = str(file.parent / "script.py")
+    (file.parent / "script.py").touch()
+    monkeypatch.setitem(sys.modules, "__main__", script)
+
+    assert load_task(file).source == before
+    assert "SCALE = 1.0" in before
 
 
 def test_a_file_may_define_dataclasses_and_use_random_numbers(file: Path) -> None:

@@ -54,12 +54,14 @@ def test_examples_and_epochs_count_the_short_last_batch_as_it_is() -> None:
     assert [limits().epoch(step) for step in (0, 4, 5, 10)] == [0.0, 20 / 22, 1.0, 2.0]
 
 
-@pytest.mark.parametrize(("steps", "every"), [(1, 1), (20, 1), (21, 2), (80, 4), (100, 5), (1000, 5)])
+@pytest.mark.parametrize(
+    ("steps", "every"), [(1, 1), (20, 1), (21, 1), (41, 2), (80, 4), (100, 5), (1000, 5)]
+)
 def test_evaluations_come_every_epoch_or_every_twentieth_of_a_short_run(steps: int, every: int) -> None:
     assert limits(steps).evaluate_every == every
 
 
-@pytest.mark.parametrize(("steps", "due"), [(7, [1, 2, 3, 4, 5, 6, 7]), (83, [*range(5, 81, 5), 83])])
+@pytest.mark.parametrize(("steps", "due"), [(7, [1, 2, 3, 4, 5, 6, 7]), (83, [*range(4, 83, 4), 83])])
 def test_an_evaluation_is_due_at_these_steps_and_after_the_last(steps: int, due: list[int]) -> None:
     one = control(steps)
     seen = []
@@ -141,12 +143,22 @@ def test_a_small_first_loss_does_not_make_an_ordinary_one_look_lost() -> None:
     assert not one.finished
 
 
-@pytest.mark.parametrize("measured", [{"loss": None, "accuracy": 0.5}, {"loss": 1.0, "accuracy": None}])
-def test_an_evaluation_without_a_number_ends_the_trial_as_diverged(measured: dict[str, Any]) -> None:
+def test_a_metric_that_does_not_exist_yet_is_no_gain_and_no_end() -> None:
+    one = control(metric="precision", direction=Direction.HIGHER, recipe=Recipe("sgd", 1.0, patience=3))
+    kept = []
+    for precision in (None, 0.2, None):
+        feed(one, [1.0])
+        kept.append(one.after_evaluation({"loss": 1.0, "precision": precision}))
+
+    assert kept == [False, True, False]
+    assert (one.progress.outcome, one.progress.best_score, one.progress.best_at) == (None, 0.2, 1)
+
+
+def test_an_evaluation_whose_loss_is_no_number_ends_the_trial_as_diverged() -> None:
     one = control(metric="accuracy", direction=Direction.HIGHER, recipe=Recipe("sgd", 1.0, patience=3))
     feed(one, [1.0] * 5)
 
-    assert not one.after_evaluation(measured)
+    assert not one.after_evaluation({"loss": None, "accuracy": 0.5})
     assert one.progress.outcome is Outcome.DIVERGED
     assert one.final_evaluation() is None
 

@@ -1,6 +1,5 @@
 """A part of the data (training, validation or test), from which any batch can be taken by number."""
 
-import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -123,10 +122,9 @@ class TensorPart(Part):
         return TensorPart(moved(self.fields, dtype, device))
 
     def batches(self, size: int) -> Iterator[Any]:
-        """Yield all examples in their own order, as views, ``size`` at a time."""
+        """Yield all examples in their own order, ``size`` at a time; copies, which a loss may change."""
         for start in range(0, self.examples, size):
-            rows = slice(start, start + size)
-            yield map_leaves(operator.itemgetter(rows), self.fields)
+            yield self.batch(np.arange(start, min(start + size, self.examples)))
 
 
 @dataclass(frozen=True, eq=False)
