@@ -137,7 +137,7 @@ def test_the_global_random_numbers_are_as_before() -> None:
         ({"epochs": 0}, "epochs of the budget must be a finite number above 0; got 0"),
         ({"batch_size": 23}, "from 1 to 22, the number of training examples; got 23"),
         ({"seeds": 1.5}, "seeds of the race must be a whole number of at least 1; got 1.5"),
-        ({"seed": -1}, "seed of the run must be a whole number of at least 0; got -1"),
+        ({"seed": -1}, "seed of the run must be a whole number in [0, 1e+09]; got -1"),
         ({"executor": "fleet"}, "the executor must be serial; got 'fleet'"),
     ],
 )
@@ -277,3 +277,66 @@ def test_the_time_that_an_interrupted_training_took_before_counts(tmp_path: Path
     trained = thalweg.train(task, "sgd", steps=30, out=tmp_path / "runs", snapshot_every=1)
 
     assert 1000 < trained.trace.total_seconds < 1100
+
+
+def normalised(examples: int) -> Task:
+    """A regression through BatchNorm with so many training examples."""
+    x, y = torch.arange(3.0 * examples).reshape(examples, 3) / examples, torch.ones(examples, 1)
+    return Task(
+        make_model=lambda: nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)),
+        make_data=lambda seed: {"train": (x, y), "validation": (x[:4], y[:4]), "test": (x[:4], y[:4])},
+        loss=lambda model, batch: nn.functional.mse_loss(model(batch[0]), batch[1]),
+        name="normalised",
+    )
+
+
+def test_a_last_batch_of_one_example_through_batch_norm_is_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(InputError, match="Expected more than 1 value per channel"):
+        thalweg.train(normalised(33), {"batch_size": 32}, steps=9, out=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+    assert thalweg.train(normalised(34), {"batch_size": 32}, steps=9, out=tmp_path / "runs").trace.steps == 9
+
+
+def test_a_model_that_keeps_more_than_tensors_is_refused(tmp_path: Path) -> None:
+    class Remembering(nn.Linear):
+        def get_extra_state(self) -> dict[str, int]:
+            return {"seen": 3}
+
+    task = dataclasses.replace(normalised(32), make_model=lambda: Remembering(3, 1))
+
+    with pytest.raises(
+        InputError, match=r"must hold tensors only, so that it can be kept; got _extra_state\."
+    ):
+        thalweg.train(task, steps=2, out=tmp_path / "runs")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda kept: lambda: kept,
+            "must return a fresh model at every call; got the same parameters twice.",
+        ),
+        (lambda kept: lambda: nn.LazyLinear(1), "must have parameters of known shapes; got a lazy module."),
+    ],
+)
+def test_a_model_that_cannot_start_afresh_is_refused(tmp_path: Path, make: Any, message: str) -> None:
+    task = dataclasses.replace(normalised(32), make_model=make(nn.Linear(3, 1)))
+
+    with pytest.raises(InputError) as refusal:
+        thalweg.showdown(task, ["sgd"], rates={"sgd": 0.1}, steps=2, seeds=2, out=tmp_path / "runs")
+
+    assert message in str(refusal.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_flag_that_makes_a_preset_is_not_turned_off() -> None:
+    with pytest.raises(
+        InputError, match="amsgrad of amsgrad must be True, which makes it what it is; got False"
+    ):
+        Recipe("amsgrad", hyperparameters={"amsgrad": False})
+
+    assert Recipe("nesterov", hyperparameters={"momentum": 0.95}).values()["nesterov"] is True

@@ -103,6 +103,20 @@ def test_a_budget_is_spent_to_the_update(call: Call, budget: tuple[str, ...], st
     assert train(call, "train", "digits", *budget)["steps"] == steps
 
 
+def test_a_recipe_file_without_a_batch_size_takes_the_one_of_the_task(tmp_path: Path, call: Call) -> None:
+    (tmp_path / "recipe.toml").write_text('optimizer = "sgd"\nrate = 0.5\n')
+    (tmp_path / "task.py").write_text(
+        "import torch\nfrom torch import nn\nbatch_size = 4\n"
+        "def make_model():\n    return nn.Linear(3, 1)\n"
+        "def make_data(seed):\n    return torch.ones(40, 3), torch.ones(40, 1)\n"
+        "def loss(model, batch):\n    return (model(batch[0]) - batch[1]).square().mean()\n"
+    )
+
+    found = train(call, "train", "task.py", "--steps", "3", "--recipe", "recipe.toml")
+
+    assert (found["recipe"]["batch_size"], found["recipe"]["optimizer"], found["rate"]) == (4, "sgd", 0.5)
+
+
 def test_patience_ends_a_training_and_brings_the_best_weights_back(tmp_path: Path, call: Call) -> None:
     more = ("--rate", "3", "--optimizer", "momentum", "--set", "patience=3")
     found = train(call, "train", "digits", "--epochs", "5", *more)

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import thalweg
 from thalweg.errors import InputError
 from thalweg.executors.threads import torch_threads
-from thalweg.hyper import AT_LEAST_0, Integer, Interval
+from thalweg.hyper import Integer, Interval
 from thalweg.records import Stage
 from thalweg.tasks import Task, check_task, load_task
 from thalweg.tasks.user_code import isolated_random
@@ -56,7 +56,7 @@ def prepare(
     Raises:
         InputError: whatever cannot work, in words; nothing was written.
     """
-    Integer(0, "", AT_LEAST_0).check("seed", "the run", seed)
+    Integer(0, "", Interval(0.0, 1e9)).check("seed", "the run", seed)
     loaded = load_task(task, data, download)
     parts = loaded.data(seed)
     examples = parts.train.examples

@@ -84,6 +84,9 @@ def train(
     if schedule_text is not None:
         changes["schedule"] = schedules.to_data(schedules.parse(schedule_text))
     data |= {name: value for name, value in changes.items() if value is not None}
+    for name in ("rate", "batch_size"):
+        if name in changes and changes[name] is not None and any(s.startswith(f"{name}=") for s in settings):
+            raise InputError(f"--set {name}", "be left out beside its own option", changes[name])
     _set(data, settings)
     with answer_only():
         result = api.train(task, data, **options)
@@ -99,6 +102,7 @@ def _set(recipe: dict[str, Any], settings: tuple[str, ...]) -> None:
     from thalweg.training.recipe import FIELDS
 
     declared = {**preset(recipe.get("optimizer", "adam")).rule.hyper, **FIELDS}
+    del declared["lr"]  # it is the rate of the recipe
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals or name not in declared:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NoReturn, Self, TypeVar
 
-from thalweg.errors import InputError
+from thalweg.errors import InputError, StoreError
 from thalweg.records import Ledger, Plan, Race, Stage, Trace, Verdict, from_data, to_data
 from thalweg.store.migrations import transaction
 from thalweg.store.opening import connect, damaged, in_words
@@ -121,7 +121,7 @@ class Store:
     def attach(self, race_key: str, trace_key: str) -> None:
         """Note that a kept trace is part of a begun race; a second time changes nothing.
 
-        Raises ValueError where no such race is begun, sqlite3.IntegrityError where no such trace is kept.
+        Raises StoreError where no such race is under way, sqlite3.IntegrityError where no such trace is kept.
         """
         with self._writing():
             race_id, _ = self._begun(race_key)
@@ -137,7 +137,7 @@ class Store:
         """Give a begun race its result and exactly these kept traces, in this order.
 
         An older result under the same key is replaced, in the same transaction. Raises ValueError where no
-        such race is begun, sqlite3.IntegrityError where a trace is not kept.
+        such race is under way, sqlite3.IntegrityError where a trace is not kept.
         """
         with self._writing():
             race_id, race = self._begun(race_key)
@@ -205,7 +205,12 @@ class Store:
             "SELECT id, record FROM races WHERE key = ? AND finished_at IS NULL", (race_key,)
         ).fetchone()
         if row is None:
-            raise ValueError(f"no race {race_key!r} is begun: call save_race first")
+            raise StoreError(
+                f"race {race_key[:8]} in {self.path}",
+                "be under way",
+                "one that another process has finished, or that was never begun",
+                "Run the same command again: it shows what is there.",
+            )
         return row[0], self._decode(Race, row[1])
 
     def _find(self, key: str, finished_at: Literal["NULL", "NOT NULL"]) -> Race | None:

@@ -45,6 +45,13 @@ def check_task(task: Task, data: Data, batch_size: int) -> Checked:
             repr(batch_size),
         )
     model = task.model(seed=0)
+    if not {id(p) for p in model.parameters()}.isdisjoint(id(p) for p in task.model(seed=0).parameters()):
+        raise TaskError(
+            f"make_model of {task.name}",
+            "return a fresh model at every call",
+            "the same parameters twice",
+            "Build the model inside make_model.",
+        )
     with isolated_random(0):
         with task.user_code("make_data"):
             batch = data.train.batch(np.arange(min(batch_size, _MOST)))

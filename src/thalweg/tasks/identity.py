@@ -50,9 +50,9 @@ def _read(thing: Any, home: set[str | None]) -> tuple[str, list[Any]]:
     if isinstance(thing, Tensor | np.ndarray):
         return f"{thing.dtype}{tuple(thing.shape)}{_sha256(thing)}", []
     if isinstance(thing, Mapping):
-        return repr([str(key) for key in thing]), list(thing.values())
+        return f"{type(thing).__name__} {list(thing)!r}", list(thing.values())
     if isinstance(thing, tuple | list):
-        return str(len(thing)), list(thing)
+        return f"{type(thing).__name__} {len(thing)}", list(thing)
     if isinstance(thing, functools.partial):
         return "partial", [thing.func, thing.args, thing.keywords]
     if isinstance(thing, MethodType):

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from thalweg.errors import TaskError
 from thalweg.hyper import ABOVE_0, Integer, Interval, Real
@@ -112,6 +113,13 @@ class Task:
             raise TaskError(f"make_model of {self.name}", "return an nn.Module", f"{model!r:.60}", do)
         if not any(p.requires_grad for p in model.parameters()):
             raise TaskError(f"the model of {self.name}", "have parameters to train", "none")
+        if any(isinstance(p, UninitializedParameter) for p in model.parameters()):
+            raise TaskError(
+                f"the model of {self.name}",
+                "have parameters of known shapes",
+                "a lazy module",
+                "Give the sizes, as in Linear instead of LazyLinear.",
+            )
         if odd := [key for key, value in model.state_dict().items() if not isinstance(value, Tensor)]:
             raise TaskError(
                 f"the state_dict of the model of {self.name}",

@@ -127,6 +127,14 @@ class Recipe:
         self.values()
         declared_by_rule = self.preset.rule.hyper
         plain = {n: _plain(declared_by_rule[n], v) for n, v in self.hyperparameters.items()}
+        for name, value in self.preset.fixed.items():
+            if isinstance(value, bool) and plain.get(name, value) is not value:
+                raise InputError(
+                    f"{name} of {self.optimizer}",
+                    f"be {value}, which makes it what it is",
+                    plain[name],
+                    "Take another optimizer (see: thalweg optimizers).",
+                )
         object.__setattr__(self, "hyperparameters", plain)
 
     @property

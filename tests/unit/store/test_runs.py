@@ -217,7 +217,7 @@ def test_what_refers_to_nothing_is_refused_and_changes_nothing(folder: Path, rac
     assert race.verdict is not None
     assert race.ledger is not None
     with Store.open(folder) as store:
-        with pytest.raises(ValueError, match="no race 'made-up-0' is begun: call save_race first"):
+        with pytest.raises(StoreError, match="must be under way; got one that another process has finished"):
             store.attach(race.key, race.traces[0].key)  # it is finished
         store.save_race(race.key, race.plan, race.command, race.environment, race.started_at)
         with pytest.raises(sqlite3.IntegrityError):

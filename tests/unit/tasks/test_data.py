@@ -266,3 +266,14 @@ def test_items_that_cannot_be_collated_are_refused_in_words() -> None:
 def test_fewer_than_two_classes_are_refused() -> None:
     with pytest.raises(TaskError, match="at least 2; got 1"):
         Classification(1)
+
+
+def test_batches_are_copies_so_that_a_loss_may_work_in_place() -> None:
+    part = TensorPart((torch.arange(6.0).reshape(3, 2), torch.tensor([0, 1, 1])))
+
+    for x, y in part.batches(2):
+        x.mul_(0)
+        y.add_(5)
+
+    assert part.fields[0].flatten().tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    assert part.fields[1].tolist() == [0, 1, 1]

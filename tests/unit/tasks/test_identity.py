@@ -41,7 +41,7 @@ def test_a_list_that_holds_itself_has_an_identity() -> None:
     endless: list[Any] = [1]
     endless.append(endless)
 
-    assert written("def loss(model, batch): return W", W=endless).split("\n")[-3:] == ["2", "1", "#2"]
+    assert written("def loss(model, batch): return W", W=endless).split("\n")[-3:] == ["list 2", "1", "#2"]
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,12 @@ def test_a_base_class_is_followed_in_the_same_module_and_named_elsewhere() -> No
 
     assert len(set(texts)) == 3
     assert "functools.partial" in texts[2]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [([[], 0], [0, []]), ((1, 2), [1, 2]), ({1: 0}, {"1": 0}), ({"a": 0}, {"b": 0})]
+)
+def test_containers_of_another_kind_or_shape_are_another_task(one: object, other: object) -> None:
+    source = "def loss(model, batch): return W"
+
+    assert written(source, W=one) != written(source, W=other)

@@ -24,7 +24,8 @@ def hyperparameters(optimizer: str) -> st.SearchStrategy[dict[str, Any]]:
     drawn: dict[str, st.SearchStrategy[Any]] = {"weight_decay": shares}
     if "betas" in CATALOGUE[optimizer].rule.hyper:
         drawn["betas"] = st.tuples(st.floats(0.0, 0.99), st.floats(0.0, 0.9999))
-        drawn["amsgrad"] = st.booleans()
+        # the flag that makes amsgrad what it is cannot be turned off
+        drawn["amsgrad"] = st.just(True) if optimizer == "amsgrad" else st.booleans()
     return st.fixed_dictionaries({}, optional=drawn)
 
 
