@@ -41,10 +41,6 @@ class StoreError(InputError):
     """The folder of stored runs cannot be used: unreadable, locked, corrupt or too new."""
 
 
-class RunError(ThalwegError):
-    """The run was started and could not be finished; what was done is kept."""
-
-
 def nearest(name: str, known: Iterable[str]) -> str:
     """Say which known names are meant, most similar first; all of them when none is similar.
 

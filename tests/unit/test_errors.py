@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thalweg import errors
-from thalweg.errors import InputError, RunError, StoreError, TaskError, ThalwegError, nearest
+from thalweg.errors import InputError, StoreError, TaskError, ThalwegError, nearest
 
 
 def test_a_message_says_who_must_what_was_got_and_what_to_do() -> None:
@@ -37,9 +37,8 @@ def test_wrong_use_exits_with_2_and_what_ran_and_failed_with_1() -> None:
         if isinstance(kind, type) and issubclass(kind, ThalwegError)
     }
 
-    assert codes == {"ThalwegError": 1, "InputError": 2, "TaskError": 2, "StoreError": 2, "RunError": 1}
+    assert codes == {"ThalwegError": 1, "InputError": 2, "TaskError": 2, "StoreError": 2}
     assert issubclass(InputError, ValueError)
-    assert not issubclass(RunError, ValueError)
 
 
 def test_nearest_offers_the_most_similar_names_first_and_ignores_case() -> None:

@@ -136,7 +136,7 @@ class Store:
     ) -> None:
         """Give a begun race its result and exactly these kept traces, in this order.
 
-        An older result under the same key is replaced, in the same transaction. Raises ValueError where no
+        An older result under the same key is replaced, in the same transaction. Raises StoreError where no
         such race is under way, sqlite3.IntegrityError where a trace is not kept.
         """
         with self._writing():
