@@ -17,7 +17,7 @@ showdown: .venv/.installed  ## race four optimizers on handwritten digits; print
 test: .venv/.installed  ## the quick tests
 	OMP_NUM_THREADS=1 .venv/bin/pytest -n 2 -m "not slow"
 
-test-slow: .venv/.installed  ## the slow tests: minutes
+test-slow: .venv/.peers  ## the slow tests, also against other packages: minutes
 	OMP_NUM_THREADS=1 .venv/bin/pytest -n 2 -m slow
 
 check: lint types layers test  ## all that must hold before a change is handed in
@@ -37,9 +37,10 @@ bench: .venv/.peers  ## the benchmarks: each prints a ratio against a named peer
 		echo "== $$file"; .venv/bin/python "$$file" || exit; \
 	done
 
-docs: .venv/.installed  ## write the command reference anew
-	.venv/bin/python -m thalweg.cli.reference > .venv/commands.md
-	mv .venv/commands.md docs/commands.md
+docs: .venv/.installed  ## write the references of commands and methods anew
+	.venv/bin/python -m thalweg.cli.reference commands > .venv/commands.md
+	.venv/bin/python -m thalweg.cli.reference methods > .venv/methods.md
+	mv .venv/commands.md .venv/methods.md docs
 
 # The stamps are written last: an install that broke off is done again.
 .venv/.installed: pyproject.toml constraints.txt

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from thalweg.records import Stage, Trace, to_data
 from thalweg.tasks import Task, check_task
+from thalweg.tasks.arrays import sampled_classification_loss, sampled_regression_loss
 from thalweg.tasks.losses import categorical_cross_entropy, label_weight
 from thalweg.tasks.metrics import accuracy
 from thalweg.tasks.user_code import isolated_random
@@ -78,6 +79,7 @@ def linear(scale: float = 1.0) -> Task:
         make_model=lambda: nn.Linear(3, 1),
         make_data=lambda seed: parts(inputs(scale), amounts()),
         loss=squared_error,
+        sampled_loss=sampled_regression_loss,
         name="linear",
         source=f"linear {scale}",
     )
@@ -102,6 +104,7 @@ def network(*middle: nn.Module, name: str = "network") -> Task:
         make_model=lambda: nn.Sequential(nn.Linear(3, 8), *middle, nn.Tanh(), nn.Linear(8, 3)),
         make_data=lambda seed: parts(inputs(), labels()),
         loss=cross_entropy,
+        sampled_loss=sampled_classification_loss,
         metrics=share_right,
         name=name,
         source=f"{name} {middle}",
@@ -117,6 +120,25 @@ def batch_norm() -> Task:
     return dataclasses.replace(
         network(name="batch norm"),
         make_model=lambda: nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 3)),
+    )
+
+
+def three_layers() -> Task:
+    """With a matrix that is neither the first layer nor the head: for methods that take such."""
+    return dataclasses.replace(
+        network(name="three layers"),
+        make_model=lambda: nn.Sequential(
+            nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 3)
+        ),
+    )
+
+
+def overflowing() -> Task:
+    """Linear regression in which one training example is so large that its batch overflows, once an epoch."""
+    x = inputs()
+    x[TRAIN - 1] = 1e30
+    return dataclasses.replace(
+        linear(), make_data=lambda seed: parts(x, amounts()), name="overflowing", source="overflowing"
     )
 
 

@@ -19,11 +19,12 @@ from pathlib import Path
 
 import pytest
 
+from thalweg.cli.reference import methods as method_reference
 from thalweg.cli.reference import page as command_reference
 
 ROOT = Path(__file__).parents[1]
-REFERENCE = ROOT / "docs" / "commands.md"
-GUIDES = sorted({ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")} - {REFERENCE})
+WRITTEN = {ROOT / "docs" / "commands.md": command_reference, ROOT / "docs" / "methods.md": method_reference}
+GUIDES = sorted({ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")} - set(WRITTEN))
 BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>skip|slow): \S.*-->\n)?^```(?P<info>\w.*)\n(?P<text>(?:.*\n)*?)^```$", re.MULTILINE
 )
@@ -113,14 +114,25 @@ def test_the_slow_blocks_of_a_page_run_too(path: Path, folder: Path, request: py
     run_page(path, {"", "slow"}, folder)
 
 
-@pytest.mark.parametrize("path", [*GUIDES, ROOT / "CHANGELOG.md"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*GUIDES, *WRITTEN, ROOT / "CHANGELOG.md"], ids=lambda path: path.name)
 def test_every_relative_link_of_a_page_leads_to_a_file(path: Path) -> None:
     targets = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", path.read_text())
     assert [target for target in targets if not (path.parent / target).exists()] == []
 
 
-def test_the_command_reference_is_the_one_that_the_program_writes() -> None:
-    assert REFERENCE.read_text() == command_reference(), "stale: run make docs"
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.name)
+def test_a_reference_is_the_one_that_the_program_writes(path: Path) -> None:
+    assert path.read_text() == WRITTEN[path](), "stale: run make docs"
+
+
+def test_every_link_of_the_methods_page_to_one_of_its_headings_leads_there() -> None:
+    page = (ROOT / "docs" / "methods.md").read_text()
+    headings = re.findall(r"^#+ (.*)$", page, re.MULTILINE)
+    # As a page is linked to: lower case, words between hyphens, no other signs.
+    anchors = [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+    links = re.findall(r"\]\(#([^)]+)\)", page)
+    assert len(links) > 20
+    assert [link for link in links if anchors.count(link) != 1] == []
 
 
 def test_a_page_is_cut_into_blocks_with_their_marks_titles_and_lines() -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from thalweg.api import Training as Training
     from thalweg.api import showdown as showdown
     from thalweg.api import train as train
+    from thalweg.rules.translate import translate as translate
     from thalweg.tasks import Task as Task
     from thalweg.tasks import load_task as load_task
     from thalweg.training.recipe import Plateau as Plateau
@@ -31,6 +32,7 @@ _HOME = {
     "load_task": "tasks",
     "showdown": "api",
     "train": "api",
+    "translate": "rules.translate",
 }
 
 __all__ = [*_MODULES, *_HOME, "__version__"]

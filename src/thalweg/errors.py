@@ -41,6 +41,10 @@ class StoreError(InputError):
     """The folder of stored runs cannot be used: unreadable, locked, corrupt or too new."""
 
 
+class NonFiniteGradients(ThalwegError):
+    """Gradients were not finite in more steps in a row than was allowed."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Say which known names are meant, most similar first; all of them when none is similar.
 

@@ -8,7 +8,7 @@ samples, so that a test can prove that each of them is refused.
 import math
 import numbers
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from thalweg.errors import InputError, nearest
@@ -16,7 +16,7 @@ from thalweg.errors import InputError, nearest
 
 @dataclass(frozen=True)
 class Interval:
-    """A range of finite numbers, each end open or closed.
+    """A range of numbers, finite unless `infinite` says otherwise, each end open or closed.
 
     >>> str(Interval(0, 1, closed="left")), 0 in Interval(0, 1, closed="left")
     ('[0, 1)', True)
@@ -26,18 +26,20 @@ class Interval:
 
     low: float = -math.inf
     high: float = math.inf
-    closed: str = "both"  # "both", "left", "right" or "neither"; an infinite end is always open
+    closed: str = "both"  # "both", "left", "right" or "neither"; an infinite end is open
+    infinite: bool = False  # whether infinity itself belongs to a range without upper end
 
     def __contains__(self, x: float) -> bool:
         if not math.isfinite(x):
-            return False
+            return self.infinite and x == self.high
         above = x >= self.low if self.closed in ("both", "left") else x > self.low
         below = x <= self.high if self.closed in ("both", "right") else x < self.high
         return above and below
 
     def __str__(self) -> str:
         left = "[" if self.closed in ("both", "left") and math.isfinite(self.low) else "("
-        right = "]" if self.closed in ("both", "right") and math.isfinite(self.high) else ")"
+        closed = self.closed in ("both", "right") and math.isfinite(self.high)
+        right = "]" if closed or self.infinite else ")"
         return f"{left}{_short(self.low)}, {_short(self.high)}{right}"
 
     @property
@@ -47,12 +49,13 @@ class Interval:
             return "a finite number"
         if math.isinf(self.high):
             end = "of at least" if self.closed in ("both", "left") else "above"
-            return f"a finite number {end} {_short(self.low)}"
+            kind = "a number" if self.infinite else "a finite number"
+            return f"{kind} {end} {_short(self.low)}"
         return f"a number in {self}"
 
     def outside(self) -> Iterator[float]:
         """Yield numbers that are not in the range: just over each end, and the non-finite ones."""
-        yield from (math.nan, math.inf, -math.inf)
+        yield from (x for x in (math.nan, math.inf, -math.inf) if x not in self)
         if math.isfinite(self.low):
             yield self.low - 1
             if self.closed not in ("both", "left"):
@@ -79,6 +82,7 @@ class Hyperparameter:
 
     default: Any
     meaning: str
+    optional: bool = field(default=False, kw_only=True)  # whether None is a value too
 
     @property
     def must(self) -> str:
@@ -118,6 +122,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
+def _number(text: str, optional: bool) -> float | None:
+    return None if optional and text.strip().lower() == "none" else float(text)
+
+
 @dataclass(frozen=True)
 class Real(Hyperparameter):
     """One real number in an interval."""
@@ -127,39 +135,46 @@ class Real(Hyperparameter):
     @property
     def must(self) -> str:
         """What a value must be."""
-        return self.interval.words
+        return f"{self.interval.words}, or None" if self.optional else self.interval.words
 
     def accepts(self, value: Any) -> bool:
         """Tell whether the value is a number of the interval; a bool is not a number here."""
+        if value is None:
+            return self.optional
         return _is_number(value) and float(value) in self.interval
 
     def invalid(self) -> Iterator[Any]:
         """Yield numbers outside the interval and things that are no number."""
         yield from self.interval.outside()
-        yield from ("a", None, True)
+        yield from ("a", True, *(() if self.optional else (None,)))
 
-    def parse(self, text: str) -> float:
+    def parse(self, text: str) -> float | None:
         """Read one number."""
-        return float(text)
+        return _number(text, self.optional)
 
 
 @dataclass(frozen=True)
 class Reals(Hyperparameter):
-    """A fixed number of reals, as many as the default has, all of one interval."""
+    """A fixed number of reals, as many as the default has, all of one interval; None where the default is."""
 
     interval: Interval = ANY
 
     @property
     def must(self) -> str:
         """What a value must be."""
-        return f"{len(self.default)} numbers, each {self.interval.words}"
+        words = f"{len(self.default)} numbers, each {self.interval.words}"
+        places = [str(place) for place, default in enumerate(self.default, 1) if default is None]
+        return f"{words}, or None in place {', '.join(places)}" if places else words
 
     def accepts(self, value: Any) -> bool:
         """Tell whether the value is a tuple or list of the right length with valid entries."""
         return (
             isinstance(value, tuple | list)
             and len(value) == len(self.default)
-            and all(_is_number(x) and float(x) in self.interval for x in value)
+            and all(
+                (x is None and default is None) or (_is_number(x) and float(x) in self.interval)
+                for x, default in zip(value, self.default, strict=True)
+            )
         )
 
     def invalid(self) -> Iterator[Any]:
@@ -170,9 +185,11 @@ class Reals(Hyperparameter):
         yield self.default[:-1]
         yield self.default[0]
 
-    def parse(self, text: str) -> tuple[float, ...]:
+    def parse(self, text: str) -> tuple[float | None, ...]:
         """Read numbers between commas."""
-        return tuple(float(x) for x in text.split(","))
+        words = text.split(",")
+        defaults = (*self.default, *words)  # a tuple of the wrong length is refused later, in words
+        return tuple(_number(x, default is None) for x, default in zip(words, defaults, strict=False))
 
 
 @dataclass(frozen=True)
@@ -234,19 +251,20 @@ class Choice(Hyperparameter):
     @property
     def must(self) -> str:
         """What a value must be."""
-        return f"one of {', '.join(self.options)}"
+        words = f"one of {', '.join(self.options)}"
+        return f"{words}, or None" if self.optional else words
 
     def accepts(self, value: Any) -> bool:
         """Tell whether the value is one of the names."""
-        return value in self.options
+        return (value is None and self.optional) or value in self.options
 
     def invalid(self) -> Iterator[Any]:
         """Yield things that are none of the names."""
-        yield from ("none of these", 1, None)
+        yield from ("none of these", 1, *(() if self.optional else (None,)))
 
-    def parse(self, text: str) -> str:
+    def parse(self, text: str) -> str | None:
         """Read a name."""
-        return text
+        return None if self.optional and text.lower() == "none" else text
 
 
 def check_all(owner: str, declared: Mapping[str, Hyperparameter], values: Mapping[str, Any]) -> None:

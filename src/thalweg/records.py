@@ -92,6 +92,7 @@ class Trace:
     step_seconds: float | None  # median time of one update, on this machine
     total_seconds: float
     started_at: str  # ISO 8601, UTC
+    skipped_updates: int = 0  # because their gradients were not finite
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,8 @@ import numpy as np
 
 from thalweg.backends.reference import FloatArray, Reference
 from thalweg.errors import InputError
-from thalweg.rules.adagrad import ADAGRAD
-from thalweg.rules.adam import ADAM, ADAMW
 from thalweg.rules.base import Rule
-from thalweg.rules.rmsprop import RMSPROP
-from thalweg.rules.sgd import SGD as SGD_RULE
-
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "RMSprop"]
+from thalweg.rules.catalogue import RULES
 
 
 class ReferenceOptimizer:
@@ -49,12 +44,13 @@ class ReferenceOptimizer:
         self._work = Reference(self.rule, self.hyperparameters)
         self._shapes: dict[str, tuple[int, ...]] | None = None  # of the first step
 
-    def step(self, parameters: Any, gradients: Any) -> Any:
+    def step(self, parameters: Any, gradients: Any, factor: float = 1.0) -> Any:
         """Return the parameters after one step; what is passed in is not changed.
 
         Args:
             parameters: an array or a number, or a dict, list or tuple of them.
             gradients: the same shape of things; None for a parameter that has no gradient.
+            factor: what a schedule multiplies the rate with at this step.
 
         Raises:
             InputError: something is no real number; names or shapes do not match, or are not those of the
@@ -69,6 +65,14 @@ class ReferenceOptimizer:
         shapes = {name: array.shape for name, array in arrays.items()}
         if self._shapes is None:
             self._shapes = shapes
+        small = {name: shape for name, shape in shapes.items() if len(shape) < self.rule.least_axes}
+        if small:
+            raise InputError(
+                f"the parameters of {self.rule.title}",
+                f"have {self.rule.least_axes} axes or more",
+                _words(small),
+                "Move the others by another method, such as AdamW.",
+            )
         if shapes != self._shapes:
             raise InputError(
                 f"the parameters of {self.rule.title}",
@@ -93,32 +97,33 @@ class ReferenceOptimizer:
                 )
             if slope is not None:
                 slopes[name] = slope.astype(arrays[name].dtype)
-        moved = {name: np.asarray(value) for name, value in self._work.step(arrays, slopes).items()}
+        moved = {name: np.asarray(value) for name, value in self._work.step(arrays, slopes, factor).items()}
         return _like(parameters, moved)
 
     def __repr__(self) -> str:
-        values = ", ".join(f"{name}={value}" for name, value in self.hyperparameters.items())
+        values = ", ".join(f"{name}={value!r}" for name, value in self.hyperparameters.items())
         return f"{type(self).__name__}({values})"
 
 
-class SGD(ReferenceOptimizer, rule=SGD_RULE):
-    """Gradient descent, with or without momentum, in plain NumPy."""
+def _face(rule: Rule) -> type[ReferenceOptimizer]:
+    """Return the class of a rule, importable under its name."""
+    body = {
+        "__doc__": f"{rule.title}, in plain NumPy.",
+        "__module__": __name__,
+        "__qualname__": rule.class_name,
+    }
+    return type(rule.class_name, (ReferenceOptimizer,), body, rule=rule)
 
 
-class Adagrad(ReferenceOptimizer, rule=ADAGRAD):
-    """Adagrad, in plain NumPy."""
+_PUBLIC = {rule.class_name: _face(rule) for rule in RULES.values()}
+globals().update(_PUBLIC)
+
+__all__ = ["ReferenceOptimizer", *_PUBLIC]
 
 
-class RMSprop(ReferenceOptimizer, rule=RMSPROP):
-    """RMSprop, in plain NumPy."""
-
-
-class Adam(ReferenceOptimizer, rule=ADAM):
-    """Adam, and AMSGrad, in plain NumPy."""
-
-
-class AdamW(ReferenceOptimizer, rule=ADAMW):
-    """Adam with decoupled decay, in plain NumPy."""
+def __getattr__(name: str) -> Any:
+    """Tell type checkers that there are names which the catalogue decides."""
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _real(who: str, value: Any) -> FloatArray:

@@ -79,7 +79,7 @@ def test_names_of_one_s_own_race_with_a_recipe_each() -> None:
     recipes = {
         "plain": Recipe("sgd", batch_size=5),
         "falling": Recipe("sgd", batch_size=5, schedule=schedules.Cosine()),
-        "clipped": Recipe("adam", batch_size=5, clip_norm=0.1),
+        "clipped": Recipe("adam", batch_size=5, wrappers={"clip_norm": 0.1}),
     }
     result = thalweg.showdown(linear(), recipes, rates=dict.fromkeys(recipes, 0.1), epochs=2, seeds=2)
 
@@ -122,7 +122,7 @@ def test_the_global_random_numbers_are_as_before() -> None:
             "must be left out where each optimizer",
         ),
         (
-            {"optimizers": {"mine": Recipe(batch_size=5)}, "recipe": {"clip_norm": 1}},
+            {"optimizers": {"mine": Recipe(batch_size=5)}, "recipe": {"wrappers": {"clip_norm": 1}}},
             "must be left out where",
         ),
         ({"optimizers": {"a": Recipe(batch_size=5), "b": Recipe(batch_size=6)}}, "one batch size; got"),
@@ -231,11 +231,12 @@ def test_sparse_gradients_are_refused_before_anything_is_written(tmp_path: Path)
         batch_size=5,
     )
     with pytest.raises(InputError, match="sparse"):
-        thalweg.train(task)
+        thalweg.train(task, "rmsprop")
     with pytest.raises(InputError, match="sparse"):
-        thalweg.showdown(task, ["adam"])
+        thalweg.showdown(task, ["adam", "lion"])
 
     assert contents(tmp_path) == {}
+    assert thalweg.train(task, "sparse-adam", steps=3, out=tmp_path).trace.steps == 3
 
 
 def test_the_usual_batch_of_32_shrinks_to_a_smaller_training_part(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from end_to_end.program import Call, contents, environment
 from thalweg import schedules
 from thalweg.rules.catalogue import CATALOGUE
+from thalweg.rules.wrappers import WRAPPERS
 from thalweg.tasks import BUILTIN
 
 GIVEN = ("--steps", "3", "--seeds", "1")
@@ -48,26 +49,122 @@ def test_tasks_lists_every_built_in_task_and_how_to_write_one(call: Call) -> Non
     assert [line for line in lines if line != line.rstrip()] == []
 
 
-def test_optimizers_lists_every_method_and_shows_each_in_full(call: Call) -> None:
+def test_optimizers_lists_every_method_by_family_and_shows_each_in_full(call: Call) -> None:
     text, rows = said(call, "optimizers"), data(call, "optimizers")
 
-    assert [row["name"] for row in rows] == list(CATALOGUE)
-    assert [line.split()[0] for line in text.splitlines()[2 : 2 + len(rows)]] == list(CATALOGUE)
+    names = [line.split()[0] for line in text.splitlines()[2:] if line[:1].strip()]
+    assert [name for name in names if name in CATALOGUE] == [row["name"] for row in rows]
+    assert {row["name"] for row in rows} == set(CATALOGUE)
     for row in rows:
         page = said(call, "optimizers", row["name"])
         assert data(call, "optimizers", row["name"]) == row
         assert page.startswith(f"{row['name']}: {row['rule']}")
-        assert row["formula"].strip("\n") in page
-        # Long words may be broken over lines; the source is text like any other.
-        assert "".join(row["source"].split()) in "".join(page.split())
+        assert row["formula"] in page
+        # Long words may be broken over lines; the page is text like any other.
+        for part in (row["source"], row["take"], row["avoid"], row["cost"], row["paper"], *row["wrong"]):
+            assert "".join(part.split()) in "".join(page.split())
         for field in row["hyperparameters"]:
             assert any(line.startswith(f"{field['name']} ") for line in page.splitlines())
+
+
+def test_a_row_of_optimizers_tells_state_year_cost_and_paper(call: Call) -> None:
+    (line,) = [x for x in said(call, "optimizers").splitlines() if x.split()[:1] == ["lion"]]
+
+    for part in ("1", "2023", "one buffer of the", "Chen et al.: Symbolic"):
+        assert f" {part}" in line
+
+
+def test_optimizers_lists_every_wrapper_and_shows_each_in_full(call: Call) -> None:
+    text, rows = said(call, "optimizers", "--wrappers"), data(call, "optimizers", "--wrappers")
+
+    assert [row["name"] for row in rows] == list(WRAPPERS)
+    for row in rows:
+        assert any(line.startswith(f"{row['name']} ") for line in text.splitlines())
+        page = said(call, "optimizers", row["name"])
+        assert data(call, "optimizers", row["name"]) == row
+        assert page.startswith(f"{row['name']}: {row['title']}")
+        assert row["formula"] in page
 
 
 def test_a_preset_shows_what_it_fixes(call: Call) -> None:
     (first, *_) = said(call, "optimizers", "nesterov").splitlines()
 
     assert first.startswith("nesterov: SGD with momentum = 0.9, nesterov = True.")
+
+
+def test_values_are_translated_with_their_ranges_trust_and_sources(call: Call) -> None:
+    arguments = ("optimizers", "adamw", "--to", "lion", "--lr", "3e-4", "--weight-decay", "0.1")
+    text, found = said(call, *arguments), data(call, *arguments)
+
+    assert text.startswith("adamw → lion\n")
+    (line,) = [line for line in text.splitlines() if line.startswith("lr ")]
+    assert line.split(maxsplit=2)[1:] == ["0.0003", "5.477e-05 (3e-05 to 0.0001)   rule of thumb"]
+    assert "arXiv 2302.06675" in text
+    (lr,) = [value for value in found["values"] if value["name"] == "lr"]
+    assert (lr["trust"], lr["high"]) == ("rule of thumb", pytest.approx(1e-4))
+    assert found["given"]["weight_decay"] == 0.1
+
+
+def test_values_are_translated_to_another_batch_size(call: Call) -> None:
+    sizes = ("--batch-size", "256", "--to-batch-size", "1024")
+    found = data(call, "optimizers", "adam", "--set", "betas=0.95,0.99", *sizes)
+
+    values = {value["name"]: value["value"] for value in found["values"]}
+    assert values["lr"] == pytest.approx(2e-3)
+    assert values["betas"] == pytest.approx([0.8, 0.96])
+    assert "Keep the number of epochs" in said(call, "optimizers", "sgd", *sizes)
+
+
+def test_what_the_target_has_anyway_is_set(call: Call) -> None:
+    mean = ("--to", "momentum", "--to-set", "buffer=mean", "--lr", "0.01")
+    found = data(call, "optimizers", "momentum", *mean)
+
+    assert {v["name"]: v["value"] for v in found["values"]}["lr"] == pytest.approx(0.1)
+    assert found["values"][0]["trust"] == "exact"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "begins"),
+    [
+        (
+            ("admw",),
+            "the optimizer or wrapper must be one that Thalweg knows; got 'admw'. Did you mean adamw",
+        ),
+        (("--to", "lion"), "--to must come with the name of an optimizer; got none."),
+        (("adam", "--wrappers"), "--wrappers must stand alone; got 'adam'."),
+        (("--wrappers", "--lr", "1"), "--lr must come with the name of an optimizer; got none."),
+        (
+            ("adam", "--lr", "1"),
+            "a translation must be into another method or to another batch size; got neith",
+        ),
+        (("adam", "--to", "lion", "--set", "x"), "--set must be NAME=VALUE with NAME among lr, betas,"),
+        (
+            ("adam", "--to", "lion", "--set", "eps=x"),
+            "--set eps must be a finite number of at least 0; got 'x'.",
+        ),
+        (
+            ("adam", "--to", "lion", "--set", "lr=0.1", "--lr", "0.2"),
+            "--set lr must be left out beside its own option; got 0.1.",
+        ),
+        (("adam", "--to", "lion", "--lr", "x"), "--lr must be a number; got 'x'."),
+        (("clip_norm", "--to", "lion"), "the optimizer must be one that Thalweg knows; got 'clip_norm'."),
+    ],
+)
+def test_what_optimizers_cannot_do_is_refused(call: Call, arguments: tuple[str, ...], begins: str) -> None:
+    done = call("optimizers", *arguments)
+
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"thalweg: {begins}")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--wrappers",), ("adamw", "--to", "lion")])
+def test_a_narrow_terminal_gets_narrow_tables(
+    call: Call, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("thalweg.cli.table.PIPE_WIDTH", 60)
+    monkeypatch.setattr("thalweg.cli.optimizers.TEXT_WIDTH", 60)
+
+    assert max(map(len, said(call, "optimizers", *arguments).splitlines())) <= 60
 
 
 def test_schedules_lists_every_shape_with_its_formula(call: Call) -> None:
@@ -160,7 +257,17 @@ def test_a_report_says_what_the_race_itself_said(call: Call, folders: tuple[str,
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--help",), ("tasks",), ("optimizers", "adam"), ("schedules", "cosine"), ("runs",), ("report",)],
+    [
+        ("--help",),
+        ("tasks",),
+        ("optimizers",),
+        ("optimizers", "--wrappers"),
+        ("optimizers", "adam"),
+        ("optimizers", "adamw", "--to", "lion"),
+        ("schedules", "cosine"),
+        ("runs",),
+        ("report",),
+    ],
 )
 @pytest.mark.usefixtures("folders")
 def test_what_does_not_train_does_not_need_torch(tmp_path: Path, arguments: tuple[str, ...]) -> None:

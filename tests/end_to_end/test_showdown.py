@@ -123,7 +123,7 @@ def test_trials_of_one_race_serve_another(tmp_path: Path, call: Call) -> None:
 
 def test_schedule_and_clipping_reach_every_optimizer(call: Call) -> None:
     plain = race(call)
-    changed = race(call, "--schedule", "cosine", "--clip-norm", "0.01")
+    changed = race(call, "--schedule", "cosine", "--wrap", "clip_norm:0.01")
 
     assert timeless(plain)["ranking"] != timeless(changed)["ranking"]
 

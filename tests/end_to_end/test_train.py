@@ -34,13 +34,17 @@ def test_the_weights_that_are_kept_are_those_that_were_measured(tmp_path: Path, 
 
 
 def test_the_recipe_that_is_kept_trains_to_the_same_bits(tmp_path: Path, call: Call) -> None:
-    options = ("--optimizer", "momentum", "--rate", "0.05", "--schedule", "cosine", "--set", "clip_norm=0.5")
+    options = ("--optimizer", "momentum", "--rate", "0.05", "--schedule", "cosine", "--wrap", "clip_norm:0.5")
     first = train(call, *SHORT, *options)
     kept = tmp_path / first["folder"] / "recipe.toml"
     second = train(call, *SHORT, "--recipe", str(kept), "--out", "again")
 
     recipe = Recipe.from_toml(kept.read_text())
-    assert (recipe.optimizer, recipe.rate, recipe.clip_norm) == ("momentum", 0.05, 0.5)
+    assert (recipe.optimizer, recipe.rate, recipe.wrappers) == (
+        "momentum",
+        0.05,
+        {"clip_norm": {"limit": 0.5}},
+    )
     assert first["clipped_fraction"] > 0
     assert {**timeless(first), "folder": ""} == {**timeless(second), "folder": ""}
     weights = [(tmp_path / found["folder"] / "model.safetensors").read_bytes() for found in (first, second)]

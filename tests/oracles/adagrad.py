@@ -24,6 +24,7 @@ def run(
     theta0: np.ndarray,
     gradients: Sequence[np.ndarray | None],
     *,
+    factors: Sequence[float] | None = None,
     lr: float = 1e-2,
     lr_decay: float = 0.0,
     weight_decay: float = 0.0,
@@ -39,13 +40,15 @@ def run(
     theta = np.array(theta0, dtype=np.float64)
     history: list[np.ndarray] = []  # g_1 ... g_t
     path = []
-    for gradient in gradients:
+    for gradient, factor in zip(
+        gradients, [1.0] * len(gradients) if factors is None else factors, strict=True
+    ):
         if gradient is not None:
             raw = np.asarray(gradient, dtype=np.float64)
             history.append((-raw if maximize else raw) + weight_decay * theta)
             t = len(history)
             sum_of_squares = initial_accumulator_value + sum(g**2 for g in history)
-            rate = lr / (1 + (t - 1) * lr_decay)
+            rate = lr * factor / (1 + (t - 1) * lr_decay)
             theta = theta - rate * history[-1] / (np.sqrt(sum_of_squares) + eps)
         path.append(np.array(theta))
     return path

@@ -30,6 +30,7 @@ def run(
     theta0: np.ndarray,
     gradients: Sequence[np.ndarray | None],
     *,
+    factors: Sequence[float] | None = None,
     lr: float = 1e-2,
     alpha: float = 0.99,
     eps: float = 1e-8,
@@ -47,7 +48,9 @@ def run(
     history: list[np.ndarray] = []  # g_1 ... g_t
     scaled: list[np.ndarray] = []  # r_1 ... r_t
     path = []
-    for gradient in gradients:
+    for gradient, factor in zip(
+        gradients, [1.0] * len(gradients) if factors is None else factors, strict=True
+    ):
         if gradient is not None:
             raw = np.asarray(gradient, dtype=np.float64)
             history.append((-raw if maximize else raw) + weight_decay * theta)
@@ -60,6 +63,6 @@ def run(
             else:
                 second = sum(w * g**2 for w, g in zip(weights, history, strict=True))
             scaled.append(history[-1] / (np.sqrt(second) + eps))
-            theta = theta - lr * sum(momentum ** (t - i) * scaled[i - 1] for i in range(1, t + 1))
+            theta = theta - lr * factor * sum(momentum ** (t - i) * scaled[i - 1] for i in range(1, t + 1))
         path.append(np.array(theta))
     return path

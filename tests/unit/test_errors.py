@@ -37,7 +37,13 @@ def test_wrong_use_exits_with_2_and_what_ran_and_failed_with_1() -> None:
         if isinstance(kind, type) and issubclass(kind, ThalwegError)
     }
 
-    assert codes == {"ThalwegError": 1, "InputError": 2, "TaskError": 2, "StoreError": 2}
+    assert codes == {
+        "ThalwegError": 1,
+        "NonFiniteGradients": 1,
+        "InputError": 2,
+        "TaskError": 2,
+        "StoreError": 2,
+    }
     assert issubclass(InputError, ValueError)
 
 

@@ -86,6 +86,7 @@ def test_what_an_interval_yields_as_outside_is_outside(interval: Interval) -> No
         (Interval(0, 1, "right"), "(0, 1]", "a number in (0, 1]"),
         (Interval(0.5, 2, "neither"), "(0.5, 2)", "a number in (0.5, 2)"),
         (Interval(high=3), "(-inf, 3]", "a number in (-inf, 3]"),
+        (Interval(1, infinite=True), "[1, inf]", "a number of at least 1"),
     ],
 )
 def test_an_interval_is_written_and_worded(interval: Interval, text: str, words: str) -> None:
@@ -142,10 +143,43 @@ def test_what_cannot_be_read_is_a_value_error(declared: Hyperparameter, text: st
         (Flag(False, ""), None, False),
         (Choice("a", "", ("a", "b")), "b", True),
         (Choice("a", "", ("a", "b")), "A", False),
+        (Choice(None, "", ("a", "b"), optional=True), None, True),
+        (Choice(None, "", ("a", "b")), None, False),
+        (Choice(None, "", ("a", "b"), optional=True), "b", True),
+        (Real(None, "", optional=True), None, True),
+        (Real(None, ""), None, False),
+        (Real(None, "", UNIT, optional=True), 1.0, False),
+        (Reals((None, 0.1), ""), (None, 0.2), True),
+        (Reals((None, 0.1), ""), (0.2, None), False),
+        (Real(2.0, "", Interval(1, infinite=True)), math.inf, True),
+        (Real(2.0, "", Interval(1, infinite=True)), -math.inf, False),
+        (Real(2.0, "", Interval(1, infinite=True)), math.nan, False),
     ],
 )
 def test_types_are_taken_as_they_are_meant(declared: Hyperparameter, value: Any, accepted: bool) -> None:
     assert declared.accepts(value) is accepted
+
+
+@pytest.mark.parametrize(
+    ("declared", "must"),
+    [
+        (Real(None, "", UNIT, optional=True), "a number in [0, 1), or None"),
+        (Reals((None, 0.1), "", UNIT), "2 numbers, each a number in [0, 1), or None in place 1"),
+        (Choice(None, "", ("a", "b"), optional=True), "one of a, b, or None"),
+    ],
+)
+def test_where_none_is_the_default_it_may_be_given_and_typed(declared: Hyperparameter, must: str) -> None:
+    typed = ",".join(map(str, declared.default)) if isinstance(declared.default, tuple) else "None"
+
+    assert declared.must == must
+    assert declared.parse(typed) == declared.default
+    assert declared.accepts(declared.default)
+    assert not any(declared.accepts(bad) for bad in declared.invalid())
+
+
+def test_infinity_is_outside_unless_it_was_let_in() -> None:
+    assert [x for x in Interval(1, infinite=True).outside() if not math.isnan(x)] == [-math.inf, 0]
+    assert Real(2.0, "", Interval(1, infinite=True)).parse("inf") == math.inf
 
 
 def test_whole_numbers_are_worded_as_such() -> None:

@@ -127,7 +127,13 @@ EFFECTS = {
 }
 EFFECTS["adamw"] = EFFECTS["adam"]
 
+# What PyTorch does not have: forms of other libraries and of the papers, and the schedule, which is not a
+# hyperparameter. They have tests of their own below.
+NOT_TORCH = {"theta0", "gradients", "factors", "epsilon", "buffer", "decay_by"}
+
 STEPS = 60
+# A warm-up, a level, a drop, and a rate of zero for one step.
+FACTORS = [min(1.0, (k + 1) / 10) * (0.3 if k > 40 else 1.0) * (k != 50) for k in range(STEPS)]
 # Steps without a gradient: none; the first, two in a row, one alone and the last.
 SILENT = [(), (0, 5, 6, 30, STEPS - 1)]
 
@@ -148,12 +154,19 @@ def _start_and_gradients(
 
 
 def _torch_path(
-    name: str, theta0: np.ndarray, gradients: list[np.ndarray | None], **hyper: object
+    name: str,
+    theta0: np.ndarray,
+    gradients: list[np.ndarray | None],
+    factors: list[float] | None,
+    **hyper: object,
 ) -> list[np.ndarray]:
     parameter = torch.nn.Parameter(torch.tensor(theta0, dtype=torch.float64))
     optimizer = TORCH[name]([parameter], foreach=False, **hyper)
+    (group,) = optimizer.param_groups
+    rate = group["lr"]
     path = []
-    for gradient in gradients:
+    for gradient, factor in zip(gradients, factors or [1.0] * len(gradients), strict=True):
+        group["lr"] = rate * factor
         parameter.grad = None if gradient is None else torch.tensor(gradient, dtype=torch.float64)
         optimizer.step()
         path.append(parameter.detach().numpy().copy())
@@ -174,15 +187,18 @@ def _label(case: object) -> str:
     return ",".join(f"{key}={value}" for key, value in case.items()) if isinstance(case, dict) else str(case)
 
 
+@pytest.mark.parametrize("factors", [None, FACTORS], ids=["constant", "scheduled"])
 @pytest.mark.parametrize("silent", SILENT, ids=["every-step", "with-silent-steps"])
 @pytest.mark.parametrize(
     ("name", "hyper"), [(name, case) for name, cases in CASES.items() for case in cases], ids=_label
 )
-def test_oracle_equals_torch(name: str, hyper: dict, silent: tuple[int, ...]) -> None:
+def test_oracle_equals_torch(
+    name: str, hyper: dict, silent: tuple[int, ...], factors: list[float] | None
+) -> None:
     theta0, gradients = _start_and_gradients(silent)
 
-    expected = np.array(_torch_path(name, theta0, gradients, **hyper))
-    actual = np.array(ORACLES[name](theta0, gradients, **hyper))
+    expected = np.array(_torch_path(name, theta0, gradients, factors, **hyper))
+    actual = np.array(ORACLES[name](theta0, gradients, factors=factors, **hyper))
 
     # The distance travelled, not |θ|, is the scale: a small rate must not hide an error in the direction.
     scale = np.abs(expected - theta0).max()
@@ -208,7 +224,7 @@ def test_each_hyperparameter_moves_the_path(name: str, base: dict, change: dict)
 
 @pytest.mark.parametrize("name", TORCH)
 def test_effects_and_cases_cover_every_hyperparameter(name: str) -> None:
-    keywords = set(inspect.signature(ORACLES[name]).parameters) - {"theta0", "gradients"}
+    keywords = set(inspect.signature(ORACLES[name]).parameters) - NOT_TORCH
 
     assert {key for _, change in EFFECTS[name] for key in change} == keywords
     assert {key for case in CASES[name] for key in case} == keywords
@@ -220,14 +236,14 @@ def test_defaults_are_those_of_torch(name: str) -> None:
     ours = {
         key: parameter.default
         for key, parameter in inspect.signature(ORACLES[name]).parameters.items()
-        if key not in ("theta0", "gradients")
+        if key not in NOT_TORCH
     }
 
     assert ours == {key: theirs[key].default for key in ours}
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (1, 2, 2)])
-@pytest.mark.parametrize("name", ORACLES)
+@pytest.mark.parametrize("name", TORCH)
 def test_shape_and_type_are_kept_for_every_shape(name: str, shape: tuple[int, ...]) -> None:
     theta0, gradients = _start_and_gradients((0, 3), shape)
 
@@ -238,20 +254,22 @@ def test_shape_and_type_are_kept_for_every_shape(name: str, shape: tuple[int, ..
     ] * STEPS
 
 
-@pytest.mark.parametrize("name", ORACLES)
+@pytest.mark.parametrize("name", TORCH)
 def test_a_silent_step_leaves_no_trace(name: str) -> None:
     theta0, gradients = _start_and_gradients((0, 5, 6, 30))
-    path = ORACLES[name](theta0, gradients, weight_decay=0.1)
+    path = ORACLES[name](theta0, gradients, factors=FACTORS, weight_decay=0.1)
 
     heard = [k for k, gradient in enumerate(gradients) if gradient is not None]
-    alone = ORACLES[name](theta0, [gradients[k] for k in heard], weight_decay=0.1)
+    alone = ORACLES[name](
+        theta0, [gradients[k] for k in heard], factors=[FACTORS[k] for k in heard], weight_decay=0.1
+    )
 
     assert np.array_equal(path[0], theta0)
     assert np.array_equal(path[6], path[4])
     assert np.array_equal(np.array([path[k] for k in heard]), np.array(alone))
 
 
-@pytest.mark.parametrize("name", ORACLES)
+@pytest.mark.parametrize("name", TORCH)
 def test_inputs_are_left_alone_and_results_share_no_memory(name: str) -> None:
     theta0, gradients = _start_and_gradients((0, 5))
     copies = theta0.copy(), [None if g is None else g.copy() for g in gradients]
@@ -321,6 +339,94 @@ def test_decoupled_and_l2_decay_by_hand() -> None:
 
     assert float(l2[0]) == 8.0
     assert float(decoupled[0]) == pytest.approx(6.5, abs=1e-14)
+
+
+def test_averaged_momentum_by_hand() -> None:
+    """μ = ½ from b = 0: b = 1, then ½·1 + ½·4 = 2.5; Nesterov takes ½g + ½b = 1.5 and 3.25."""
+    gradients = [np.array(2.0), np.array(4.0)]
+    hyper = {"lr": 1.0, "momentum": 0.5, "buffer": "mean"}
+
+    plain = ORACLES["sgd"](np.array(10.0), gradients, **hyper)
+    nesterov = ORACLES["sgd"](np.array(10.0), gradients, nesterov=True, **hyper)
+
+    assert [float(theta) for theta in plain] == [9.0, 6.5]
+    assert [float(theta) for theta in nesterov] == [8.5, 5.25]
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_averaged_momentum_is_summed_momentum_at_a_smaller_rate(nesterov: bool) -> None:
+    theta0, gradients = _start_and_gradients(SILENT[1])
+    hyper = {"momentum": 0.75, "weight_decay": 0.1, "nesterov": nesterov, "factors": FACTORS}
+
+    mean = np.array(ORACLES["sgd"](theta0, gradients, lr=0.04, buffer="mean", **hyper))
+    total = np.array(ORACLES["sgd"](theta0, gradients, lr=0.01, **hyper))
+
+    assert np.abs(mean - total).max() <= 1e-12 * np.abs(total - theta0).max()
+
+
+def test_averaged_momentum_has_no_dampening() -> None:
+    with pytest.raises(ValueError, match="no buffer 'mean' with dampening"):
+        ORACLES["sgd"](np.array(10.0), [], dampening=0.5, buffer="mean")
+
+
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [("buffer", "sgd"), ("epsilon", "adam"), ("epsilon", "adamw"), ("decay_by", "adamw")],
+)
+def test_unknown_forms_are_refused(option: str, name: str) -> None:
+    with pytest.raises(ValueError, match="'other'"):
+        ORACLES[name](np.array(10.0), [np.array(1.0)], **{option: "other"})
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_places_of_epsilon_by_hand(name: str) -> None:
+    """At t = 1 with g = 4 and β₂ = ¾: m̂ = √v̂ = 4 and √v = 2, so that ε = 2 or 9 leaves a fraction of γ."""
+    hyper = {"lr": 1.0, "betas": (0.5, 0.75), "weight_decay": 0.0}
+
+    def moved(epsilon: str, eps: float) -> float:
+        return -float(ORACLES[name](np.array(0.0), [np.array(4.0)], eps=eps, epsilon=epsilon, **hyper)[0])
+
+    assert moved("outside", 2.0) == pytest.approx(4 / 6, abs=1e-15)
+    assert moved("inside", 9.0) == pytest.approx(4 / 5, abs=1e-15)
+    assert moved("uncorrected", 2.0) == pytest.approx(2 / 4, abs=1e-15)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_the_place_of_no_epsilon_does_not_matter(name: str, amsgrad: bool) -> None:
+    theta0, gradients = _start_and_gradients((5,))
+    gradients = [None if g is None else g + 0.01 for g in gradients]  # ε = 0 wants gradients everywhere
+    hyper = {"eps": 0.0, "lr": 0.1, "betas": (0.8, 0.7), "amsgrad": amsgrad, "factors": FACTORS}
+
+    outside, inside, uncorrected = (
+        np.array(ORACLES[name](theta0, gradients, epsilon=epsilon, **hyper))
+        for epsilon in ("outside", "inside", "uncorrected")
+    )
+
+    scale = np.abs(outside - theta0).max()
+    assert np.abs(inside - outside).max() <= 1e-12 * scale
+    assert np.abs(uncorrected - outside).max() <= 1e-12 * scale
+
+
+def test_adamw_decays_by_the_rate_or_by_the_schedule_alone() -> None:
+    """From 8 without a pull (g = 0), λ = ½ and γ = ½: by the rate 8·¾·⅞, by the schedule 8·½·¾."""
+    hyper = {"lr": 0.5, "weight_decay": 0.5, "factors": [1.0, 0.5]}
+
+    rate = ORACLES["adamw"](np.array(8.0), [np.array(0.0)] * 2, **hyper)
+    schedule = ORACLES["adamw"](np.array(8.0), [np.array(0.0)] * 2, decay_by="schedule", **hyper)
+
+    assert [float(theta) for theta in rate] == [6.0, 5.25]
+    assert [float(theta) for theta in schedule] == [4.0, 3.0]
+
+
+def test_decay_by_the_schedule_is_decay_by_the_rate_with_the_decay_over_the_rate() -> None:
+    theta0, gradients = _start_and_gradients(SILENT[1])
+    hyper = {"lr": 0.05, "factors": FACTORS}
+
+    schedule = np.array(ORACLES["adamw"](theta0, gradients, weight_decay=0.01, decay_by="schedule", **hyper))
+    rate = np.array(ORACLES["adamw"](theta0, gradients, weight_decay=0.2, **hyper))
+
+    assert np.abs(schedule - rate).max() <= 1e-12 * np.abs(rate - theta0).max()
 
 
 def test_oracles_import_only_numpy_and_the_standard_library() -> None:

@@ -61,6 +61,8 @@ class Training:
             lines.append(f"{part:>10}: {shown or '–'}")
         if t.clipped_fraction:
             lines.append(f"{100 * t.clipped_fraction:.1f} % of the updates were clipped.")
+        if t.skipped_updates:
+            lines.append(f"{t.skipped_updates} updates were skipped: their gradients were not finite.")
         return "\n".join([*lines, f"Weights and recipe: {self.folder}"])
 
 
@@ -178,7 +180,7 @@ def _train(
         trace = None if fresh else store.traces([key]).get(key)
         # After a fresh start that was broken off, the trace is an older one than the snapshot.
         if trace is not None and control.finished:
-            engine.restore_kept(0)
+            engine.finish(0)
             return Training(engine.model, trace, trial.recipe, folder)
         with _interrupt() as interrupted, Bar("training", trial.steps) as bar:
             bar.advance(control.progress.step, "training")

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.rules.base import Rule, State
-from thalweg.rules.tail import Row, step
+from thalweg.rules.tail import Row, refreshed, step
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -24,11 +24,17 @@ class Reference:
     def __init__(self, rule: Rule, values: Mapping[str, Any]) -> None:
         self.rule = rule
         self.values = rule.values(values)
-        numbers = [x for value in self.values for x in (value if isinstance(value, tuple) else (value,))]
+        numbers = [
+            x for value in self.values for x in (value if isinstance(value, tuple | list) else (value,))
+        ]
         self.replicas = any(np.ndim(x) > 0 for x in numbers)
         self.states: dict[str, State] = {}
         self.times: dict[str, int] = {}
-        self.shared = rule.initial_shared(self.values) if rule.initial_shared else None
+        self.shared: Mapping[str, Any] = (
+            {rule.name: rule.initial_shared(self.values)} if rule.initial_shared else {}
+        )
+        self.clipped: Any = False  # whether the last step shortened a gradient
+        self.skipped: Any = False  # whether it did not happen, because gradients were not finite
 
     def step(
         self,
@@ -38,17 +44,26 @@ class Reference:
     ) -> dict[str, FloatArray]:
         """Return the parameters after one step; one whose gradient is None stays, and its count too."""
         moving = [name for name in parameters if gradients[name] is not None]
-        for name in moving:
-            if name not in self.states:
-                self.states[name] = self.rule.initial(parameters[name], self.values, self.replicas)
-            self.times[name] = self.times.get(name, 0) + 1
-        rows = [
-            Row(parameters[n], gradients[n], self.states[n], self.times[n], self.values, self.replicas)
-            for n in moving
-        ]
-        prepared = step(self.rule, rows, self.shared, factor)
-        self.shared = prepared.shared
+        rows = [self._row(name, parameters[name], gradients[name]) for name in moving]
+        done = step(rows, self.shared, factor)
+        self.clipped, self.skipped = done.clipped, done.skipped
+        if np.any(self.skipped) and not self.replicas:
+            return dict(parameters)
+        self.shared = done.shared
         moved = dict(parameters)
-        for name, row in zip(moving, prepared.rows, strict=True):
-            moved[name], self.states[name] = prepared.moved(row)
+        for name, row in zip(moving, done.rows, strict=True):
+            moved[name], self.states[name] = done.moved(row)
+            self.times[name] = np.where(self.skipped, row.t - 1, row.t) if self.replicas else row.t
         return moved
+
+    def refresh(self, parameters: Mapping[str, FloatArray], diagonals: Mapping[str, FloatArray]) -> None:
+        """Take in the diagonal of the Hessian, for rules that are handed one every few steps."""
+        for name, diagonal in diagonals.items():
+            row = self._row(name, parameters[name], diagonal)
+            self.states[name] = refreshed(row, diagonal)
+
+    def _row(self, name: str, parameter: FloatArray, gradient: FloatArray | None) -> Row:
+        if name not in self.states:
+            self.states[name] = self.rule.initial(parameter, self.values, self.replicas)
+        t = self.times.get(name, 0) + 1
+        return Row(self.rule, parameter, gradient, self.states[name], t, self.values, self.replicas)

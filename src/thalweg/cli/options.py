@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from thalweg.errors import InputError
+from thalweg.errors import InputError, nearest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -76,6 +76,49 @@ seed_option = click.option(
     metavar="N",
     help="Root of all random numbers: one seed, one result.",
 )
+
+
+wrap_option = click.option(
+    "--wrap",
+    multiple=True,
+    metavar="NAME[:VALUE|:FIELD=VALUE,…]",
+    help="What goes around the optimizer, such as clip_norm:1 or lookahead:every=5,alpha=0.5 "
+    "(see: thalweg optimizers --wrappers). Repeatable.",
+)
+
+
+def wrappers(texts: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Read ``--wrap``: the values of wrappers by name.
+
+    >>> wrappers(("clip_norm:1", "lookahead:every=3,alpha=0.8", "cautious"))
+    {'clip_norm': {'limit': 1.0}, 'lookahead': {'every': 3, 'alpha': 0.8}, 'cautious': {}}
+    """
+    from thalweg.rules.wrappers import WRAPPERS
+
+    found: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        name, _, fields = text.partition(":")
+        if name not in WRAPPERS:
+            raise InputError("--wrap", "name a wrapper", repr(name), nearest(name, WRAPPERS))
+        if name in found:
+            raise InputError(f"--wrap {name}", "be given once", "twice")
+        wrapper = WRAPPERS[name]
+        declared = {wrapper.short(key): hyper for key, hyper in wrapper.hyper.items()}
+        found[name] = {}
+        for place, part in enumerate(fields.split(",") if fields else ()):
+            field, equals, value = part.partition("=")
+            if not equals:  # a bare value is that of the field in this place
+                field, value = next(iter([*declared][place : place + 1]), ""), part
+            if field not in declared:
+                raise InputError(f"--wrap {name}", f"have fields among {', '.join(declared) or 'none'}", part)
+            if field in found[name]:
+                raise InputError(f"{field} of --wrap {name}", "be given once", "twice")
+            try:
+                found[name][field] = declared[field].parse(value)
+            except ValueError:
+                must = f"be {declared[field].must}"
+                raise InputError(f"{field} of --wrap {name}", must, repr(value)) from None
+    return found
 
 
 def batch_size(text: str | None) -> int | str | None:

@@ -6,7 +6,6 @@ from typing import Any
 import click
 
 from thalweg.cli.options import (
-    NUMBER,
     WHOLE,
     answer_only,
     as_typed,
@@ -20,6 +19,8 @@ from thalweg.cli.options import (
     task_argument,
     training_options,
     whole,
+    wrap_option,
+    wrappers,
 )
 from thalweg.errors import InputError
 
@@ -47,7 +48,7 @@ from thalweg.errors import InputError
 @click.option(
     "--schedule", "schedule_text", metavar="NAME[:FIELD=VALUE,…]", help="Schedule of the rate for all."
 )
-@click.option("--clip-norm", type=NUMBER, metavar="C", help="Longest gradient, for all.")
+@wrap_option
 @out_option
 @fresh_option
 @json_option
@@ -56,7 +57,7 @@ def showdown(
     optimizers: str,
     rates_text: tuple[str, ...],
     schedule_text: str | None,
-    clip_norm: float | None,
+    wrap: tuple[str, ...],
     out: str,
     as_json: bool,
     **options: Any,
@@ -77,7 +78,7 @@ def showdown(
         preset(name)  # refused before torch is imported, which takes seconds
     options["batch_size"] = batch_size(options["batch_size"])
     options["rates"] = rates(rates_text)
-    recipe: dict[str, Any] = {} if clip_norm is None else {"clip_norm": clip_norm}
+    recipe: dict[str, Any] = {"wrappers": around} if (around := wrappers(wrap)) else {}
     if schedule_text is not None:
         from thalweg import schedules
 

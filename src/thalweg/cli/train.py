@@ -18,6 +18,8 @@ from thalweg.cli.options import (
     seed_option,
     task_argument,
     training_options,
+    wrap_option,
+    wrappers,
 )
 from thalweg.errors import InputError, nearest
 
@@ -35,9 +37,10 @@ from thalweg.errors import InputError, nearest
     "settings",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Another number or choice of the recipe, or hyperparameter of the optimizer, such as clip_norm=1, "
-    "patience=5, betas=0.9,0.95. Repeatable.",
+    help="Another number or choice of the recipe, or hyperparameter of the optimizer, such as "
+    "patience=5 or betas=0.9,0.95. Repeatable.",
 )
+@wrap_option
 @click.option("--seconds", type=NUMBER, metavar="S", help="Train about so long, instead of epochs.")
 @seed_option
 @training_options
@@ -52,6 +55,7 @@ def train(
     rate: float | None,
     schedule_text: str | None,
     settings: tuple[str, ...],
+    wrap: tuple[str, ...],
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -88,6 +92,8 @@ def train(
         if name in changes and changes[name] is not None and any(s.startswith(f"{name}=") for s in settings):
             raise InputError(f"--set {name}", "be left out beside its own option", changes[name])
     _set(data, settings)
+    if around := wrappers(wrap):
+        data["wrappers"] = {**data.get("wrappers", {}), **around}
     with answer_only():
         result = api.train(task, data, **options)
     if as_json:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from thalweg.hyper import AT_LEAST_0, Real
+from thalweg.rules.about import About
 from thalweg.rules.base import MAXIMIZE, Clock, Rule, State, Surroundings, Values
 from thalweg.rules.ops import Array, spread, sqrt, zeros_like
 
@@ -19,8 +20,8 @@ class AdagradClock(NamedTuple):
     factor: Array
 
 
-def _state(h: Values) -> type:
-    del h
+def _state(h: Values, shape: tuple[int, ...]) -> type:
+    del h, shape
     return AdagradState
 
 
@@ -50,6 +51,25 @@ v ← v + g²               (v = initial_accumulator_value before the first step
 d = g / (√v + ε) / (1 + (t − 1)·lr_decay)
 θ ← θ − γd""",
     source="Duchi, Hazan and Singer 2011 (the diagonal form). As PyTorch: ε outside the root.",
+    about=About(
+        family="adaptive",
+        year=2011,
+        paper=(
+            "Duchi, Hazan and Singer: Adaptive Subgradient Methods for Online Learning and Stochastic "
+            "Optimization, JMLR 12"
+        ),
+        cost="one buffer of the parameter's size, one square root an element",
+        take=(
+            "Sparse features: words, clicks; convex problems. Sparse gradients move only the rows that occur."
+        ),
+        avoid="Long training of deep networks: v only grows, so that the rate falls to nothing.",
+        differs=("optax starts v at 0.1 and has ε = 1e-7 inside the root.",),
+        wrong=(
+            "ε stands outside the root: √v + ε.",
+            "A falling schedule is not needed: while gradients keep their size, the rate falls like 1/√t on "
+            "its own.",
+        ),
+    ),
     hyper={
         "lr": Real(1e-2, "rate γ", AT_LEAST_0),
         "lr_decay": Real(0.0, "how fast the rate falls with the step, beside v", AT_LEAST_0),
@@ -62,4 +82,6 @@ d = g / (√v + ε) / (1 + (t − 1)·lr_decay)
     clock=_clock,
     direction=_direction,
     start=_start,
+    lazy=True,
+    state_at_once=True,
 )

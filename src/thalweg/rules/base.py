@@ -10,8 +10,8 @@ state. The same text runs on NumPy arrays, on torch tensors (with or without a l
 and is what the compiled backends compile: there is no second formula.
 
 Hyperparameters reach the body as plain numbers or as arrays with one number a replica, already spread
-so that they broadcast against p. Flags, choices, and whether a number is zero decide the *structure*
-(which state there is): they are the same for all replicas of one call.
+so that they broadcast against p. Flags, choices, whole numbers, and whether a number is zero decide the
+*structure* (which state there is, how often a loop runs): they are the same for all replicas of one call.
 
 The names of a body's local variables (`m`, `v_hat`, …) are public: a hand trace shows them.
 """
@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 from thalweg.errors import InputError
 from thalweg.hyper import Flag, Hyperparameter, check_all
+from thalweg.rules.about import About
 from thalweg.rules.ops import Array, zeros_like
 
 State = Any  # a NamedTuple of arrays; the field names are PyTorch's where PyTorch has the method
@@ -48,12 +49,20 @@ class Decay(Enum):
     OWN = "own"  # the body or the rule's own tail deals with it: LAMB
 
 
+class Curvature(Enum):
+    """What a driver measures for a rule that has `refresh`."""
+
+    HUTCHINSON = "u ⊙ Hu for random signs u"  # Sophia-H
+    SAMPLED = "examples × ĝ², ĝ the gradient for labels drawn from the model"  # Sophia-G
+
+
 class Surroundings(NamedTuple):
     """What a clock may pass on to the body beside the step count."""
 
     axes: tuple[int, ...]  # the parameter's own, see `own_axes`
     shared: Any  # the global scalars of a rule with global scope, else None
     rate: Array  # lr × the schedule's factor
+    multiplier: Array  # the schedule's factor alone: 1 at the peak of a schedule that starts from lr
 
 
 def own_axes(p: Array, replicas: bool) -> tuple[int, ...]:
@@ -95,8 +104,10 @@ class Rule:
     source: str  # paper and year, and every departure from it
     # `lr` first, then as in PyTorch's signature; `maximize` always, `weight_decay` unless decay is OWN.
     hyper: Mapping[str, Hyperparameter]
-    state: Callable[[Values], type]  # the NamedTuple of buffers that these hyperparameters need
+    # The NamedTuple of buffers that these hyperparameters need for a parameter of this shape.
+    state: Callable[[Values, tuple[int, ...]], type]
     direction: Callable[[Array, Array, State, Values, Clock], tuple[Array, State]]
+    about: About
     # Scalars that depend on the step alone: computed once per step, in float64, array-valued and
     # without branches, because t and h may hold one number a replica.
     clock: Callable[[Array, Values, Surroundings], Clock] = no_clock
@@ -118,9 +129,26 @@ class Rule:
     initial_shared: Callable[[Values], Any] | None = None
     partial: Callable[[Array, Array, State, Values, Clock], tuple[Any, State]] | None = None
     combine: Callable[[Any, Any, Values], Any] | None = None
-    # Curvature that a driver measures every few steps and hands over: refresh(s, diagonal, h, c) -> s',
-    # with h and c from `tail.prepared`.
+    # The diagonal of the Hessian, as a driver measures it every `update_every` steps and hands it over:
+    # refresh(s, diagonal, h, c) -> s', with h and c from `tail.prepared`.
+    curvature: Curvature | None = None
     refresh: Callable[[State, Array, Values, Clock], State] | None = None
+    # Parameters with fewer axes are moved by AdamW: Muon takes matrices. Its rate, as a share of the rule's.
+    least_axes: int = 0
+    rate_beside: Callable[[Values], float] = lambda h: 1.0
+    # Whether rows of a parameter without a gradient may be left as they are: embeddings.
+    lazy: bool = False
+    # PyTorch's class makes the state before the first step, and relies on finding it.
+    state_at_once: bool = False
+    # What happens to the gradients of all parameters before anything else; `rules.wrap` puts it here.
+    transforms: tuple[Any, ...] = ()
+    # Where each parameter moves for a second gradient: offset(rows) -> arrays. `rules.wrap` puts it here.
+    offset: Callable[[list[Any]], list[Array]] | None = None
+
+    @property
+    def class_name(self) -> str:
+        """The name of its classes in `thalweg.optim` and `thalweg.reference`."""
+        return "".join(letter for letter in self.title if letter.isalnum())
 
     def values(self, given: Mapping[str, Any]) -> Values:
         """Return the hyperparameters as the record that the body receives; others are left out."""
@@ -141,12 +169,16 @@ class Rule:
         """Return the state before the first step; with replicas, axis 0 of p counts them."""
         if self.start is not None:
             return self.start(p, h, own_axes(p, replicas))
-        kind = self.state(h)
+        kind = self.state(h, tuple(p.shape)[replicas:])
         return kind(*(zeros_like(p) for _ in kind._fields))  # type: ignore[attr-defined]
 
-    def state_fields(self, h: Values) -> tuple[str, ...]:
-        """Return the names of the buffers that these hyperparameters need."""
-        return self.state(h)._fields  # type: ignore[attr-defined, no-any-return]
+    def state_fields(self, h: Values, shape: tuple[int, ...]) -> tuple[str, ...]:
+        """Return the names of the buffers that these hyperparameters need for such a parameter."""
+        return self.state(h, shape)._fields  # type: ignore[attr-defined, no-any-return]
+
+    def decays(self, h: Values) -> Decay:
+        """Return what these hyperparameters make of the decay: PyTorch has a flag for it in NAdam, RAdam."""
+        return Decay.DECOUPLED if getattr(h, "decoupled_weight_decay", False) else self.decay
 
 
 def nonzero(x: Array) -> bool:

@@ -4,6 +4,7 @@ A body that keeps to these names, to arithmetic and to ``@`` runs unchanged on e
 module knows torch only if somebody else imported it.
 """
 
+import math
 import sys
 from typing import Any
 
@@ -51,9 +52,49 @@ def maximum(x: Array, y: Array) -> Array:
     return space.maximum(x, y)
 
 
+def minimum(x: Array, y: Array) -> Array:
+    """Return the smaller of two elements, place by place; either may be a number.
+
+    >>> minimum(np.array([-1.0, 2.0]), 0.0).tolist()
+    [-1.0, 0.0]
+    """
+    return -maximum(-x, -y)
+
+
 def where(condition: Array, x: Array, y: Array) -> Array:
-    """Return x where the condition holds, else y, place by place."""
-    return _namespace(condition, x, y).where(condition, x, y)
+    """Return x where the condition holds, else y, place by place; each of the three may be a number.
+
+    >>> where(np.array([True, False]), 1.0, 2.0).tolist()
+    [1.0, 2.0]
+    """
+    space = _namespace(condition, x, y)
+    if space is not np:  # torch takes a condition that is a tensor, and makes two numbers float32
+        like = next(z for z in (x, y, condition) if isinstance(z, space.Tensor))
+        condition = space.as_tensor(condition, device=like.device)
+        if like is condition:
+            x = space.as_tensor(x, dtype=space.float64, device=like.device)
+    return space.where(condition, x, y)[()]  # of numbers a number, which torch can multiply with
+
+
+def due(condition: Array) -> bool:
+    """Tell whether a condition holds anywhere: whether what costs much must be computed for any replica.
+
+    >>> due(np.array([0.0, 1.0])), due(False)
+    (True, False)
+    """
+    return bool(condition.any()) if hasattr(condition, "any") else bool(condition)
+
+
+def lerp(x: Array, y: Array, share: Array) -> Array:
+    """Return the mean of x and y in which y has a share: x + share·(y − x), exact where the share is 0 or 1.
+
+    >>> lerp(np.array(1.0), np.array(3.0), 0.25).item()
+    1.5
+    """
+    space = _namespace(x, y)
+    if space is not np:
+        return space.lerp(x, y, cast(share, x) if hasattr(share, "to") else share)
+    return np.where(np.abs(share) < 0.5, x + share * (y - x), y - (y - x) * (1 - share)).astype(x.dtype)
 
 
 def zeros_like(x: Array) -> Array:
@@ -72,12 +113,50 @@ def sum_over(x: Array, axes: tuple[int, ...]) -> Array:
     return x.sum(axes, keepdims=True)
 
 
+def norm_over(x: Array, axes: tuple[int, ...]) -> Array:
+    """Return the Euclidean norm over some axes, which stay with length 1.
+
+    >>> norm_over(np.array([[3.0, 4.0], [0.0, 1.0]]), (-1,)).tolist()
+    [[5.0], [1.0]]
+    """
+    if _namespace(x) is np:
+        return np.sqrt(sum_over(x * x, axes))
+    return _namespace(x).linalg.vector_norm(x, dim=axes, keepdim=True) if axes else abs(x)
+
+
+def mean_over(x: Array, axes: tuple[int, ...]) -> Array:
+    """Return the mean over some axes, which stay with length 1; of no elements at all it is 0.
+
+    >>> mean_over(np.array([3.0, 5.0]), (-1,)).tolist(), mean_over(np.ones((2, 0)), (-1,)).tolist()
+    ([4.0], [[0.0], [0.0]])
+    """
+    return sum_over(x, axes) / max(1, count(x, axes))
+
+
+def machine_epsilon(x: Array) -> float:
+    """Return the distance from 1 to the next number of the array's type.
+
+    >>> machine_epsilon(np.ones(3, np.float32)) == 2**-23
+    True
+    """
+    return float(_namespace(x).finfo(x.dtype).eps)
+
+
+def count(x: Array, axes: tuple[int, ...]) -> int:
+    """Return over how many elements `sum_over` adds up.
+
+    >>> count(np.ones((4, 2, 3)), (-2, -1))
+    6
+    """
+    return math.prod(x.shape[axis] for axis in axes)
+
+
 def spread(value: Array, like: Array) -> Array:
     """Make per-replica numbers ready to meet a stacked parameter: shape (K,) becomes (K, 1, …, 1).
 
-    A plain number, a 0-d tensor and anything that is no array pass through; a tuple is spread entry by
-    entry. Arrays, and NumPy's scalars, take the dtype of the parameter here and not earlier: what depends
-    on the step was computed in float64.
+    A plain number and anything that is no array pass through; a tuple is spread entry by entry. What would
+    widen the parameter takes its dtype here and not earlier: what depends on the step was computed in
+    float64.
 
     >>> spread(np.array([0.1, 0.2]), np.zeros((2, 3, 4))).shape
     (2, 1, 1)
@@ -85,10 +164,14 @@ def spread(value: Array, like: Array) -> Array:
     if isinstance(value, tuple):
         entries = [spread(x, like) for x in value]
         return type(value)(*entries) if hasattr(value, "_fields") else tuple(entries)
-    if not hasattr(value, "ndim") or (value.ndim == 0 and not isinstance(like, np.ndarray | np.generic)):
+    if not hasattr(value, "ndim"):
+        return value
+    if value.ndim == 0 and _namespace(like) is not np and isinstance(value, np.ndarray | np.generic):
+        return value.item()  # a number of NumPy's would turn a float32 tensor into float64
+    if value.ndim == 0 and _namespace(like) is not np and like.ndim > 0:
         return value
     if value.ndim == 0:
-        return value.astype(like.dtype)  # NumPy would turn a float32 parameter into float64
+        return cast(value, like)  # it would turn a float32 parameter into float64
     shaped = value.reshape(value.shape + (1,) * (like.ndim - 1))
     return shaped.astype(like.dtype) if isinstance(shaped, np.ndarray) else shaped.to(like.dtype)
 
@@ -111,3 +194,110 @@ def in_float64(x: Array) -> Array:
     if isinstance(x, np.ndarray | np.generic):
         return x.astype(np.float64)
     return x.to(_namespace(x).float64) if hasattr(x, "to") else x
+
+
+def cast(x: Array, like: Array) -> Array:
+    """Return x in the dtype of another array.
+
+    >>> cast(np.ones(2, np.float32), np.ones(1)).dtype.name
+    'float64'
+    """
+    return x.astype(like.dtype) if isinstance(x, np.ndarray | np.generic) else x.to(like.dtype)
+
+
+def bfloat16(x: Array) -> Array:
+    """Return a tensor in bfloat16; NumPy has no such type, and an array stays as it is."""
+    return x if _namespace(x) is np else x.bfloat16()
+
+
+def as_matrix(x: Array, axes: tuple[int, ...]) -> Array:
+    """Flatten all own axes behind the first: a filter becomes a matrix (out, everything else).
+
+    A replica axis in front stays, numbers pass through, and so does a tuple entry by entry; what `spread`
+    has made ready to meet the parameter meets its matrix.
+
+    >>> as_matrix(np.zeros((5, 2, 3, 4)), (-3, -2, -1)).shape
+    (5, 2, 12)
+    """
+    if isinstance(x, tuple):
+        entries = [as_matrix(entry, axes) for entry in x]
+        return type(x)(*entries) if hasattr(x, "_fields") else tuple(entries)
+    if getattr(x, "ndim", 0) == 0:
+        return x
+    lead = x.ndim - len(axes) + 1
+    return x.reshape(*x.shape[:lead], math.prod(x.shape[lead:]))
+
+
+def addmm(x: Array, y: Array, z: Array, beta: Array, alpha: Array) -> Array:
+    """Return βx + α·(y @ z), rounded once on torch where β and α are plain numbers.
+
+    >>> addmm(np.eye(1), np.eye(1), np.eye(1), 2.0, 3.0).tolist()
+    [[5.0]]
+    """
+    plain = isinstance(beta, int | float) and isinstance(alpha, int | float)
+    if _namespace(x) is np or not plain:
+        return beta * x + alpha * (y @ z)
+    if x.ndim == 2:
+        return _namespace(x).addmm(x, y, z, beta=beta, alpha=alpha)
+    return _namespace(x).baddbmm(x, y, z, beta=beta, alpha=alpha)
+
+
+def identity(like: Array) -> Array:
+    """Return the identity of the size of square matrices, in their dtype and on their device.
+
+    >>> identity(np.zeros((3, 2, 2))).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    if _namespace(like) is np:
+        return np.eye(like.shape[-1], dtype=like.dtype)
+    return _namespace(like).eye(like.shape[-1], dtype=like.dtype, device=like.device)
+
+
+def eigh(x: Array) -> tuple[Array, Array]:
+    """Return eigenvalues, rising, as rows (…, 1, n), and eigenvectors, as columns, of symmetric matrices.
+
+    Of a matrix with numbers that are not finite, which libraries refuse, the eigenvalues are NaN.
+
+    >>> values, vectors = eigh(np.diag([2.0, 1.0]))
+    >>> values.tolist(), np.abs(vectors).tolist()
+    ([[1.0, 2.0]], [[0.0, 1.0], [1.0, 0.0]])
+    """
+    known = sum_over(~(abs(x) < math.inf), (-2, -1)) == 0
+    values, vectors = _namespace(x).linalg.eigh(_wide(where(known, x, 0.0)))
+    values = where(known[..., 0], values, math.nan)
+    return cast(values[..., None, :], x), cast(vectors, x)
+
+
+def orthonormal(x: Array) -> Array:
+    """Return the factor Q of X = QR.
+
+    >>> np.abs(orthonormal(np.array([[2.0, 1.0], [0.0, 3.0]]))).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    return cast(_namespace(x).linalg.qr(_wide(x))[0], x)
+
+
+def falling(x: Array) -> Array:
+    """Return the places of elements along the last axis, largest first; equal ones keep their order.
+
+    >>> falling(np.array([1.0, 3.0, 2.0])).tolist()
+    [1, 2, 0]
+    """
+    return np.argsort(-x, kind="stable") if _namespace(x) is np else (-x).argsort(stable=True)
+
+
+def take(x: Array, places: Array, axis: int) -> Array:
+    """Return the entries at some places along an axis; the other axes of `places` broadcast.
+
+    >>> take(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1, 0]]), -1).tolist()
+    [[2.0, 1.0], [4.0, 3.0]]
+    """
+    if _namespace(x) is np:
+        return np.take_along_axis(x, places, axis)
+    return _namespace(x).take_along_dim(x, places, axis)
+
+
+def _wide(x: Array) -> Array:
+    """Return half precision, which has no decompositions, as float32."""
+    half = not isinstance(x, np.ndarray) and x.element_size() < 4
+    return x.float() if half else x

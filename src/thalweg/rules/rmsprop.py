@@ -3,8 +3,9 @@
 from typing import NamedTuple
 
 from thalweg.hyper import AT_LEAST_0, Flag, Interval, Real
+from thalweg.rules.about import About
 from thalweg.rules.base import MAXIMIZE, Clock, Rule, State, Surroundings, Values, nonzero
-from thalweg.rules.ops import Array, sqrt
+from thalweg.rules.ops import Array, maximum, sqrt
 
 
 class RMSpropState(NamedTuple):
@@ -41,7 +42,8 @@ class RMSpropClock(NamedTuple):
     new: Array
 
 
-def _state(h: Values) -> type:
+def _state(h: Values, shape: tuple[int, ...]) -> type:
+    del shape
     if nonzero(h.momentum):
         return CentredMomentumState if h.centered else MomentumState
     return CentredState if h.centered else RMSpropState
@@ -59,7 +61,8 @@ def _direction(p: Array, g: Array, s: State, h: Values, c: Clock) -> tuple[Array
     if h.centered:
         g_mean = h.alpha * s.grad_avg + c.new * g
         new["grad_avg"] = g_mean
-        d = g / (sqrt(v - g_mean * g_mean) + h.eps)
+        variance = maximum(v - g_mean * g_mean, 0.0)  # rounding may leave less
+        d = g / (sqrt(variance) + h.eps)
     else:
         d = g / (sqrt(v) + h.eps)
     if hasattr(s, "momentum_buffer"):
@@ -81,7 +84,30 @@ b ← μb + d, and d = b                                  (with momentum)
     source=(
         "Tieleman and Hinton 2012 (lecture 6e, α = 0.9, no momentum); centred: Graves 2013. As PyTorch: "
         "α = 0.99, ε outside the root, no bias correction (the first step is 1/√(1 − α) × the rate), "
-        "and the rate outside the momentum buffer."
+        "and the rate outside the momentum buffer. Departure: v − ḡ² is never taken to be below 0, where "
+        "rounding makes PyTorch's NaN."
+    ),
+    about=About(
+        family="adaptive",
+        year=2012,
+        paper=(
+            "Tieleman and Hinton: Neural Networks for Machine Learning, lecture 6e, 2012; centred: Graves: "
+            "Generating Sequences With Recurrent Neural Networks, arXiv 1308.0850"
+        ),
+        cost="one buffer of the parameter's size; one more when centred, one more with momentum",
+        take="Recurrent networks and reinforcement learning, where objectives move.",
+        avoid="Where the first steps must be small: nothing corrects v for starting at zero.",
+        differs=(
+            "optax has α = 0.9, and ε inside the root: √(v + ε).",
+            "timm's is TensorFlow's: α = 0.9, √(v + 1e-10), v from 1, and the rate inside the momentum "
+            "buffer.",
+        ),
+        wrong=(
+            "Its memory is 0.9 in the lecture and 0.99 in PyTorch; with 0.999 the first step is 31.6 times "
+            "the rate.",
+            "It has no momentum of its own; PyTorch's option adds a buffer of directions.",
+            "ε stands outside the root: √v + ε.",
+        ),
     ),
     hyper={
         "lr": Real(1e-2, "rate γ", AT_LEAST_0),

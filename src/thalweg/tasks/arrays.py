@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from thalweg.errors import TaskError
@@ -22,6 +23,13 @@ def classification_loss(model: nn.Module, batch: Any) -> Tensor:
     return categorical_cross_entropy(model(batch[0]), batch[1])
 
 
+def sampled_classification_loss(model: nn.Module, batch: Any, generator: torch.Generator) -> Tensor:
+    """Cross-entropy for labels that are drawn from the model's own probabilities."""
+    logits = model(batch[0])
+    probabilities = logits.detach().softmax(-1)
+    return categorical_cross_entropy(logits, torch.multinomial(probabilities, 1, generator=generator)[:, 0])
+
+
 def classification_metrics(model: nn.Module, batch: Any) -> dict[str, Pair]:
     """Accuracy, for a batch (inputs, labels)."""
     return {"accuracy": accuracy(model(batch[0]), batch[1])}
@@ -30,6 +38,13 @@ def classification_metrics(model: nn.Module, batch: Any) -> dict[str, Pair]:
 def regression_loss(model: nn.Module, batch: Any) -> Tensor:
     """Mean squared error, for a batch (inputs, targets)."""
     return mean_squared_error(model(batch[0]), batch[1])
+
+
+def sampled_regression_loss(model: nn.Module, batch: Any, generator: torch.Generator) -> Tensor:
+    """Mean squared error for targets drawn around the model's own, with the variance ½ that it implies."""
+    output = model(batch[0])
+    noise = torch.randn(output.shape, generator=generator, dtype=output.dtype, device=output.device)
+    return mean_squared_error(output, output.detach() + 0.5**0.5 * noise)
 
 
 def regression_metrics(model: nn.Module, batch: Any) -> dict[str, Pair | Tensor]:
@@ -89,6 +104,7 @@ def task_from_arrays(
         make_model=lambda: mlp(sizes),
         make_data=lambda seed: standardised(inputs, targets, seed, kind),
         loss=classification_loss if classes else regression_loss,
+        sampled_loss=sampled_classification_loss if classes else sampled_regression_loss,
         metrics=classification_metrics if classes else regression_metrics,
         kind=kind,
         name=name,

@@ -61,8 +61,10 @@ class Progress:
     initial_loss: float | None = None
     lost_updates: int = 0
     clipped_updates: int = 0
+    skipped_updates: int = 0
     window_sum: float = 0.0
     window_updates: int = 0
+    window_losses: int = 0  # those of updates that were not skipped
     loss_steps: list[int] = field(default_factory=list)
     losses: list[float | None] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
@@ -99,20 +101,24 @@ class Control:
         return self.progress.outcome is not None
 
     def rate(self) -> float:
-        """Return the rate of the next update."""
-        return float(self._rates[self.progress.step]) * self.progress.plateau_factor
+        """Return the rate of the next update; the schedule stands still where an update was skipped."""
+        done = self.progress.step - self.progress.skipped_updates
+        return float(self._rates[done]) * self.progress.plateau_factor
 
-    def after_update(self, loss: float, clipped: bool, seconds: float) -> None:
+    def after_update(self, loss: float, clipped: bool, seconds: float, skipped: bool = False) -> None:
         """Take in the loss that an update started from, and how long the update took."""
         progress = self.progress
         progress.step += 1
         progress.clipped_updates += clipped
+        progress.skipped_updates += skipped
         progress.window_elapsed_seconds += seconds
-        progress.window_sum += loss
         progress.window_updates += 1
+        if not skipped:
+            progress.window_sum += loss
+            progress.window_losses += 1
         if progress.initial_loss is None and math.isfinite(loss):
             progress.initial_loss = loss
-        if self._lost(loss):
+        if not skipped and self._lost(loss):
             self._end(Outcome.DIVERGED)
         elif progress.step % self._curve_every == 0 or progress.step == self.limits.steps:
             self._close_window()
@@ -132,11 +138,12 @@ class Control:
 
     def _close_window(self) -> None:
         progress = self.progress
-        mean = progress.window_sum / progress.window_updates
+        mean = progress.window_sum / progress.window_losses if progress.window_losses else math.nan
         progress.loss_steps.append(progress.step)
         progress.losses.append(mean if math.isfinite(mean) else None)
         progress.window_seconds.append(progress.window_elapsed_seconds / progress.window_updates)
-        progress.window_sum, progress.window_updates, progress.window_elapsed_seconds = 0.0, 0, 0.0
+        progress.window_sum, progress.window_elapsed_seconds = 0.0, 0.0
+        progress.window_updates = progress.window_losses = 0
 
     def evaluation_due(self) -> bool:
         """Tell whether the validation part is to be measured now; always after the last update."""

@@ -6,7 +6,8 @@ ordinary model: the engine with a single row, 0.
 
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
@@ -15,11 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from thalweg import optim, seeds
-from thalweg.errors import InputError
+from thalweg.errors import InputError, NonFiniteGradients
+from thalweg.rules.base import Curvature
 from thalweg.tasks.data.part import Part, examples_in, moved
 from thalweg.training.trial import Trial, Workload
 
-EVALUATION_EXAMPLES: Final = 4096  # examples measured at once
+EVALUATION_EXAMPLES: Final = 512  # examples measured at once: more are slower, for they leave the caches
+STATISTICS_EXAMPLES: Final = 16384  # from which batch statistics of averaged weights are taken, at most
 
 
 class Update(NamedTuple):
@@ -35,6 +38,7 @@ class Updated(NamedTuple):
 
     loss: float
     clipped: bool
+    skipped: bool = False  # because its gradients were not finite: nothing has moved
 
 
 Measured = Mapping[str, float | None]  # "loss" and the metrics; None where the value is not finite
@@ -53,8 +57,8 @@ class Engine(Protocol):
     def keep(self, row: int) -> None:
         """Keep the weights of a row as the best so far."""
 
-    def restore_kept(self, row: int) -> None:
-        """Bring the kept weights of a row back, if any were kept."""
+    def finish(self, row: int) -> None:
+        """Put the weights that count in place for good: the kept ones, else those to evaluate with."""
 
     def snapshot(self, row: int) -> Snapshot:
         """Return everything that the row's next update depends on, by name."""
@@ -90,10 +94,17 @@ class ModelEngine:
         self.model: nn.Module = self.task.model(seeds.derive(root, "initial weights", trial.seed))
         self.model.to(device=self.device, dtype=dtype).train()
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = optim.BY_RULE[recipe.preset.rule.name](self.parameters, **recipe.values())
+        self.optimizer = optim.BY_RULE[recipe.preset.rule.name](
+            self.model, wrappers=recipe.applied(), **recipe.values()
+        )
+        for group in self.optimizer.param_groups:  # where a schedule starts from
+            group["initial_lr"] = group["lr"]
+        self._peak = recipe.rate or 1.0  # a recipe fills it in
+        self._finished = False
         self.kept: Snapshot = {}
         limits = workload.limits(trial)
         self._steps_per_epoch, self._batch_size = limits.steps_per_epoch, limits.batch_size
+        self._normalised = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.model.modules())
         self._micro_batch = self._checked_micro_batch()
         self._epoch = -1
         self._order: NDArray[np.int64] = np.empty(0, np.int64)
@@ -102,7 +113,7 @@ class ModelEngine:
 
     def _checked_micro_batch(self) -> int:
         asked = self.trial.recipe.micro_batch
-        normalised = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.model.modules())
+        normalised = self._normalised
         if asked is not None and asked < self._batch_size and normalised:
             raise InputError(
                 "micro_batch of the recipe",
@@ -129,28 +140,73 @@ class ModelEngine:
         return seeds.order(self.root, seed, epoch, examples)
 
     def update(self, updates: Sequence[Update]) -> Sequence[Updated]:
-        """Do one update: gradient of the batch, clipping, the optimizer's step."""
+        """Do one update: gradient of the batch, and the optimizer's step."""
         ((_, step, rate),) = updates
+        optimizer = self.optimizer
         with self.task.user_code("training"):
+            if optimizer.own.curvature is not None and step % optimizer.defaults["update_every"] == 0:
+                with self._buffers_put_back():  # BatchNorm counts each batch once
+                    optimizer.refresh(self._curvature(step))
             value = self._backward(step)
-        clipped = self._clip()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        return (Updated(value, clipped),)
+            if optimizer.own.offset is not None:
+                with optimizer.perturbed():
+                    self._backward(step)
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * (rate / self._peak)
+        before = optimizer.skipped_steps
+        try:
+            optimizer.step()
+        except NonFiniteGradients:  # too many skips in a row: the last of them counts as divergence
+            return (Updated(math.nan, optimizer.clipped),)
+        return (Updated(value, optimizer.clipped, optimizer.skipped_steps > before),)
 
     def _backward(self, step: int) -> float:
         """Compute the gradient of a step's batch and return its loss."""
-        self._seed_forward(step, 0)
+        self._prepare(step, 0)
+        self.optimizer.zero_grad()
+        return self._accumulate(step, lambda batch: self.task.loss(self.model, batch))
+
+    def _prepare(self, step: int, kind: int) -> None:
+        self._seed_forward(step, kind)
         if not self.model.training:  # after an evaluation; walking over all modules takes its time
             self.model.train()
+
+    def _curvature(self, step: int) -> list[Tensor]:
+        """Measure the diagonal of the Hessian as the optimizer wants it, on the batch of a step."""
+        self._prepare(step, 2)
+        generator = torch.Generator(self.device).manual_seed(torch.initial_seed())
         self.optimizer.zero_grad()
-        indices = self._indices(step)
-        if len(indices) > self._micro_batch:
-            return self._accumulate(indices)
-        loss = self.task.loss(self.model, self._batch(indices))
-        torch.autograd.backward(loss)
-        return loss.item()
+        if self.optimizer.own.curvature is Curvature.HUTCHINSON:
+            signs = optim.random_signs(self.parameters, generator)
+
+            def probe(batch: Any) -> Tensor:
+                return optim.curvature_along(self.task.loss(self.model, batch), self.parameters, signs)
+
+            self._accumulate(step, probe)
+            products = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
+            diagonal = [sign * product for sign, product in zip(signs, products, strict=True)]
+        else:
+            weights: list[float] = []  # of what the loss is the mean: examples, tokens
+
+            def drawn(batch: Any) -> Tensor:
+                weights.append(float(self.task.weight(batch)))
+                return self._sampled_loss(batch, generator)
+
+            self._accumulate(step, drawn)
+            squares = [torch.zeros_like(p) if p.grad is None else p.grad**2 for p in self.parameters]
+            diagonal = [sum(weights) * square for square in squares]
+        self.optimizer.zero_grad()
+        return diagonal
+
+    def _sampled_loss(self, batch: Any, generator: torch.Generator) -> Tensor:
+        must, do = "have sampled_loss(model, batch, generator) for Sophia-G", "Or take sophia-h."
+        if self.task.sampled_loss is None:
+            raise InputError(f"the task {self.task.name}", must, "none", do)
+        loss: Any = self.task.sampled_loss(self.model, batch, generator)
+        if not (isinstance(loss, Tensor) and loss.ndim == 0):
+            got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"{loss!r:.60}"
+            raise InputError(f"sampled_loss of {self.task.name}", "return a scalar tensor", got)
+        return loss
 
     def _batch(self, indices: NDArray[np.int64]) -> Any:
         return self._moved(self.train_part.batch(indices))
@@ -169,13 +225,21 @@ class ModelEngine:
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
-    def _accumulate(self, indices: NDArray[np.int64]) -> float:
-        """Sum loss × weight over micro-batches and divide once: the gradient of the whole batch."""
+    def _accumulate(self, step: int, loss_of: Callable[[Any], Tensor]) -> float:
+        """Back-propagate the loss of a step's batch, and return it.
+
+        Where it is computed in parts, loss × weight is summed and divided once: the gradient of the whole.
+        """
+        indices = self._indices(step)
+        if len(indices) <= self._micro_batch:
+            loss = loss_of(self._batch(indices))
+            torch.autograd.backward(loss)
+            return loss.item()
         total = weights = 0.0
         for start in range(0, len(indices), self._micro_batch):
             batch = self._batch(indices[start : start + self._micro_batch])
             weight = float(self.task.weight(batch))
-            loss = self.task.loss(self.model, batch)
+            loss = loss_of(batch)
             torch.autograd.backward(loss * weight)
             total += loss.item() * weight
             weights += weight
@@ -184,25 +248,14 @@ class ModelEngine:
                 parameter.grad /= weights
         return total / weights
 
-    def _clip(self) -> bool:
-        recipe, clipped = self.trial.recipe, False
-        if recipe.clip_value is not None:
-            gradients = [p.grad for p in self.parameters if p.grad is not None and p.grad.numel()]
-            clipped = any(bool(g.abs().max() > recipe.clip_value) for g in gradients)
-            torch.nn.utils.clip_grad_value_(self.parameters, recipe.clip_value)
-        if recipe.clip_norm is not None:
-            norm = torch.nn.utils.clip_grad_norm_(self.parameters, recipe.clip_norm)
-            clipped = clipped or bool(norm > recipe.clip_norm)
-        return clipped
-
     @torch.no_grad()
     def measure(self, rows: Sequence[int], part: Part) -> Sequence[Measured]:
         """Measure loss and metrics, in evaluation mode: exact means over the whole part."""
         del rows
-        self._seed_forward(0, 1)
-        self.model.eval()
         sums = MeanOfBatches()
-        with self.task.user_code("measuring"):
+        with self.task.user_code("measuring"), self._evaluating():
+            self._seed_forward(0, 1)
+            self.model.eval()
             for batch in part.batches(EVALUATION_EXAMPLES):
                 batch = self._moved(batch)
                 loss = self.task.loss(self.model, batch)
@@ -212,16 +265,54 @@ class ModelEngine:
                     sums.add_metric(name, value, examples_in(batch))
         return (sums.means(),)
 
-    def keep(self, row: int) -> None:
-        """Keep a copy of the weights and buffers."""
-        del row
-        self.kept = {name: t.detach().clone() for name, t in self.model.state_dict().items()}
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Have the weights to evaluate with, with batch statistics of their own, inside a `with` block."""
+        if self._finished or not self.optimizer.two_faced:
+            yield
+            return
+        with self._buffers_put_back(), self.optimizer.evaluating():
+            self._recompute_statistics()
+            yield
 
-    def restore_kept(self, row: int) -> None:
-        """Bring the kept weights and buffers back, if any were kept."""
+    @contextmanager
+    def _buffers_put_back(self) -> Iterator[None]:
+        """Have buffers afterwards as before a `with` block."""
+        buffers = [(b, b.clone()) for b in self.model.buffers()]
+        yield
+        for buffer, before in buffers:
+            buffer.copy_(before)
+
+    def _recompute_statistics(self) -> None:
+        """Give BatchNorm the statistics of the weights that are in place, from the training part."""
+        if self._normalised:
+            self._seed_forward(0, 3)
+            count = min(self.train_part.examples, STATISTICS_EXAMPLES)
+            starts = range(0, count, self._batch_size)
+            batches = (np.arange(i, min(i + self._batch_size, count)) for i in starts)
+            optim.recompute_batchnorm(
+                self.model,
+                (self._batch(b) for b in batches if len(b) > 1),
+                lambda batch: self.task.loss(self.model, batch),
+            )
+
+    @torch.no_grad()
+    def keep(self, row: int) -> None:
+        """Keep a copy of the weights to evaluate with, and of the buffers."""
+        del row
+        with self._evaluating():
+            self.kept = {name: t.detach().clone() for name, t in self.model.state_dict().items()}
+
+    @torch.no_grad()
+    def finish(self, row: int) -> None:
+        """Put the weights that count in place for good."""
         del row
         if self.kept:
             self.model.load_state_dict(self.kept)
+        elif self.optimizer.two_faced:
+            self.optimizer.eval()
+            self._recompute_statistics()
+        self._finished = True
 
     def snapshot(self, row: int) -> Snapshot:
         """Return copies of weights, buffers, optimizer state and kept weights, by name."""
@@ -230,6 +321,8 @@ class ModelEngine:
         named += [(f"kept.{name}", t) for name, t in self.kept.items()]
         for place, state in self.optimizer.state_dict()["state"].items():
             named += [(f"optimizer.{place}.{name}", t) for name, t in state.items()]
+        for name, number in self.optimizer.scalars().items():
+            named.append((f"scalar.{name}", torch.tensor(number, dtype=torch.float64)))
         return {name: t.detach().clone().contiguous() for name, t in named}
 
     def _restore(self, snapshot: Snapshot) -> None:
@@ -241,6 +334,7 @@ class ModelEngine:
             state.setdefault(int(place), {})[key] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.optimizer.set_scalars({n: t.item() for n, t in _under("scalar.", snapshot)})
 
 
 class MeanOfBatches:

@@ -38,7 +38,7 @@ def train(
         reports = engine.update(updates)
         seconds = (time.perf_counter() - start) / len(live)
         for row, report in zip(live, reports, strict=True):
-            controls[row].after_update(report.loss, report.clipped, seconds)
+            controls[row].after_update(report.loss, report.clipped, seconds, report.skipped)
         due = [row for row in live if controls[row].evaluation_due()]
         if due:
             for row, measured in zip(due, engine.measure(due, workload.data.validation), strict=True):
@@ -77,7 +77,7 @@ def conclude(
     """
     progress = control.progress
     assert progress.outcome is not None
-    engine.restore_kept(row)
+    engine.finish(row)
     final = control.final_evaluation()
     train_measured: Measured = {}
     test: Measured | None = None
@@ -106,6 +106,7 @@ def conclude(
         validation=validation,
         test=test,
         clipped_fraction=progress.clipped_updates / progress.step,
+        skipped_updates=progress.skipped_updates,
         parameters=count,
         state_bytes_per_parameter=_state_bytes(engine.optimizer) / count,
         step_seconds=statistics.median(progress.window_seconds),
@@ -124,5 +125,5 @@ def _state_bytes(optimizer: torch.optim.Optimizer) -> int:
         tensor.numel() * tensor.element_size()
         for state in optimizer.state.values()
         for name, tensor in state.items()
-        if name != "step"
+        if name not in ("step", "trained")
     )

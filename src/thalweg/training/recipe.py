@@ -21,11 +21,13 @@ from thalweg.hyper import (
     check_all,
 )
 from thalweg.rules.catalogue import Preset, preset
+from thalweg.rules.wrap import Applied, wrapped
+from thalweg.rules.wrappers import WRAPPERS
 
 WHOLE: Final = Interval(1.0)
 
-# The numbers and names of a recipe as data; `optimizer`, `hyperparameters`, `schedule` and `plateau`
-# have checks of their own, and None stands for "not used" where it is the default.
+# The numbers and names of a recipe as data; `optimizer`, `hyperparameters`, `wrappers`, `schedule` and
+# `plateau` have checks of their own, and None stands for "not used" where it is the default.
 FIELDS: Final[Mapping[str, Hyperparameter]] = {
     "rate": Real(None, "peak rate, which the schedule multiplies", ABOVE_0),
     "batch_size": Integer(32, "examples whose mean gradient makes one update", WHOLE),
@@ -33,8 +35,6 @@ FIELDS: Final[Mapping[str, Hyperparameter]] = {
     "sampling": Choice(
         "shuffled", "how an epoch visits the examples", ("shuffled", "in order", "with replacement")
     ),
-    "clip_norm": Real(None, "longest gradient: a longer one is scaled down to this norm", ABOVE_0),
-    "clip_value": Real(None, "largest entry of the gradient; larger ones are cut", ABOVE_0),
     "patience": Integer(
         None, "evaluations without improvement after which training stops and the best weights return", WHOLE
     ),
@@ -78,6 +78,8 @@ class Recipe:
         optimizer: a name of the catalogue (``thalweg optimizers`` lists them).
         rate: the peak rate; None: the centre of the optimizer's search, a starting point, not advice.
         hyperparameters: others of the optimizer, e.g. ``{"betas": (0.9, 0.95)}``.
+        wrappers: what goes around the optimizer, by name, with values: ``{"clip_norm": {"limit": 1.0}}``. A
+            bare value is the wrapper's first: ``{"clip_norm": 1.0, "cautious": {}}``.
         schedule: a schedule, which multiplies the rate; open lengths become those of the run.
         batch_size: examples of one update, or "all".
         micro_batch: see `FIELDS`, as for the rest.
@@ -94,12 +96,11 @@ class Recipe:
     optimizer: str = "adam"
     rate: float | None = None
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    wrappers: Mapping[str, Any] = field(default_factory=dict)
     schedule: schedules.Schedule = field(default_factory=schedules.Constant)
     batch_size: int | str = 32
     micro_batch: int | None = None
     sampling: str = "shuffled"
-    clip_norm: float | None = None
-    clip_value: float | None = None
     plateau: Plateau | None = None
     patience: int | None = None
     precision: str = "float32"
@@ -109,6 +110,7 @@ class Recipe:
         _check_kind(
             "the hyperparameters of a recipe", "be a table of names and values", Mapping, self.hyperparameters
         )
+        _check_kind("the wrappers of a recipe", "be a table of names and values", Mapping, self.wrappers)
         _check_kind("the schedule of a recipe", "be a schedule", schedules.Schedule, self.schedule)
         _check_kind("plateau of a recipe", "be a Plateau", Plateau | None, self.plateau)
         if self.rate is None:
@@ -124,9 +126,11 @@ class Recipe:
             raise InputError(
                 "the hyperparameters of a recipe", "leave the rate out", "lr", "Pass it as rate=…."
             )
-        self.values()
         declared_by_rule = self.preset.rule.hyper
-        plain = {n: _plain(declared_by_rule[n], v) for n, v in self.hyperparameters.items()}
+        given = {n: _from_toml(v) for n, v in self.hyperparameters.items()}
+        object.__setattr__(self, "hyperparameters", given)
+        self.values()
+        plain = {n: _plain(declared_by_rule[n], v) for n, v in given.items()}
         for name, value in self.preset.fixed.items():
             if isinstance(value, bool) and plain.get(name, value) is not value:
                 raise InputError(
@@ -136,6 +140,9 @@ class Recipe:
                     "Take another optimizer (see: thalweg optimizers).",
                 )
         object.__setattr__(self, "hyperparameters", plain)
+        around = {name: _wrapper_values(name, given) for name, given in self.wrappers.items()}
+        object.__setattr__(self, "wrappers", around)
+        wrapped(self.preset.rule, self.applied())
 
     @property
     def preset(self) -> Preset:
@@ -147,6 +154,10 @@ class Recipe:
         chosen = self.preset
         return chosen.rule.checked({"lr": self.rate, **chosen.fixed, **self.hyperparameters})
 
+    def applied(self) -> list[Applied]:
+        """Return the wrappers with their values."""
+        return [WRAPPERS[name](**values) for name, values in self.wrappers.items()]
+
     def with_rate(self, rate: float) -> "Recipe":
         """Return the same recipe with another peak rate."""
         return replace(self, rate=rate)
@@ -156,14 +167,14 @@ class Recipe:
         data: dict[str, Any] = {}
         for name in (f.name for f in fields(self)):
             value = getattr(self, name)
-            if value is None or (name == "hyperparameters" and not value):
+            if value is None or (name in ("hyperparameters", "wrappers") and not value):
                 continue
             if isinstance(value, schedules.Schedule):
                 value = schedules.to_data(value)
             elif isinstance(value, Plateau):
                 value = {f: getattr(value, f) for f in Plateau.FIELDS}
             elif isinstance(value, Mapping):
-                value = {n: list(v) if isinstance(v, tuple) else v for n, v in value.items()}
+                value = {n: _to_toml(v) for n, v in value.items()}
             data[name] = value
         return data
 
@@ -202,6 +213,30 @@ class Recipe:
         return cls.from_data(data)
 
 
+def _to_toml(value: Any) -> Any:
+    """Return a value as TOML knows it: None, which it does not know, is the word none."""
+    if isinstance(value, tuple):
+        return [_to_toml(x) for x in value]
+    return "none" if value is None else value
+
+
+def _from_toml(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_from_toml(x) for x in value)
+    return None if value == "none" else value
+
+
+def _wrapper_values(name: str, given: Any) -> dict[str, Any]:
+    """Return the values of a wrapper in Python's own types; a bare value is the first."""
+    if name not in WRAPPERS:
+        raise InputError(
+            "the wrappers of a recipe", f"be among {', '.join(WRAPPERS)}", repr(name), nearest(name, WRAPPERS)
+        )
+    wrapper = WRAPPERS[name]
+    applied = wrapper(**given) if isinstance(given, Mapping) else wrapper(given)
+    return {wrapper.short(key): _plain(wrapper.hyper[key], value) for key, value in applied.values.items()}
+
+
 def _check_kind(who: str, must: str, kind: Any, value: Any) -> None:
     if not isinstance(value, kind):
         raise InputError(who, must, repr(value))
@@ -210,10 +245,12 @@ def _check_kind(who: str, must: str, kind: Any, value: Any) -> None:
 def _plain(declared: Hyperparameter, value: Any) -> Any:
     """Return a valid value in Python's own type, so that equal recipes are written and hashed alike."""
     match declared:
+        case _ if value is None:
+            return None
         case Real():
             return float(value)
         case Reals():
-            return tuple(float(x) for x in value)
+            return tuple(None if x is None else float(x) for x in value)
         case Integer():
             return int(value)
     return value

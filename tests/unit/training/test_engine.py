@@ -21,7 +21,9 @@ from small_tasks import (
     dropout,
     linear,
     logistic,
+    network,
     recipe,
+    three_layers,
     trained,
     trial,
     weights,
@@ -129,39 +131,43 @@ def test_what_an_update_draws_differs_from_step_to_step_and_from_seed_to_seed() 
     assert len(set(losses)) == 4
 
 
+def clipped(work: Workload, **around: float) -> tuple[torch.Tensor, bool]:
+    """Return what one step of plain descent with rate 1 moves, turned round, and whether it was clipped."""
+    one = engine(work, recipe("sgd", 1.0, wrappers=around, precision="float64"))
+    before = torch.cat([p.detach().flatten().clone() for p in one.parameters])
+    ((_, was_clipped, _),) = one.update([Update(0, 0, 1.0)])
+    return before - torch.cat([p.detach().flatten() for p in one.parameters]), was_clipped
+
+
 @pytest.mark.parametrize("limit", [0.01, 1e6])
 def test_clip_norm_scales_the_gradient_to_that_length_where_it_is_longer(limit: float) -> None:
     work = workload(linear())
-    plain, clipped = (
-        engine(work, recipe("sgd", 0.1, clip_norm=c, precision="float64")) for c in (None, limit)
-    )
-    plain.update([Update(0, 0, 0.1)])
-    ((_, was_clipped),) = clipped.update([Update(0, 0, 0.1)])
+    whole, _ = clipped(work)
 
-    whole = gradient(plain)
+    moved, was_clipped = clipped(work, clip_norm=limit)
+
     expected = whole * min(1.0, limit / whole.norm().item())
-    # torch divides by the norm plus 1e-6
-    torch.testing.assert_close(gradient(clipped), expected, rtol=1e-5, atol=0)
+    # torch divides by the norm plus 1e-6; a difference of parameters of size 1 is rounded at 1e-16
+    torch.testing.assert_close(moved, expected, rtol=1e-5, atol=1e-14)
     assert was_clipped == (limit < 1)
 
 
 def test_clip_value_cuts_each_entry_and_says_whether_it_did() -> None:
     work = workload(linear())
-    plain, clipped, free = (engine(work, recipe("sgd", 0.1, clip_value=c)) for c in (None, 0.5, 1e6))
-    plain.update([Update(0, 0, 0.1)])
-    ((_, was_clipped),) = clipped.update([Update(0, 0, 0.1)])
-    ((_, was_free),) = free.update([Update(0, 0, 0.1)])
+    whole, _ = clipped(work)
 
-    assert gradient(plain).abs().max() > 0.5 > gradient(plain).abs().min()
-    assert torch.equal(gradient(clipped), gradient(plain).clamp(-0.5, 0.5))
-    assert (was_clipped, was_free) == (True, False)
+    assert whole.abs().max() > 0.5 > whole.abs().min()
+    moved, was_clipped = clipped(work, clip_value=0.5)
+    torch.testing.assert_close(moved, whole.clamp(-0.5, 0.5), rtol=0, atol=1e-14)
+    assert was_clipped
+    assert clipped(work, clip_value=1e6)[1] is False
 
 
 def steps(work: Workload, how: Recipe, count: int) -> tuple[ModelEngine, list[float], list[torch.Tensor]]:
     one = engine(work, how)
     losses, gradients = [], []
     for step in range(count):
-        ((loss, _),) = one.update([Update(0, step, how.rate or 0.0)])
+        ((loss, _, _),) = one.update([Update(0, step, how.rate or 0.0)])
         losses.append(loss)
         gradients.append(gradient(one))
     return one, losses, gradients
@@ -223,7 +229,7 @@ def test_a_batch_of_all_is_one_update_an_epoch_with_the_gradient_of_all() -> Non
     assert work.limits(trial(whole, 3)).steps_per_epoch == 1
     one = engine(work, whole)
     weight, bias = (p.detach().clone() for p in one.parameters)
-    ((loss, _),) = one.update([Update(0, 0, 0.05)])
+    ((loss, _, _),) = one.update([Update(0, 0, 0.05)])
 
     x, y = (t.double() for t in work.data.train.batch(np.arange(TRAIN)))
     residual = x @ weight.T + bias - y
@@ -303,3 +309,107 @@ def test_precision_is_that_of_weights_data_and_states() -> None:
 
         state = one.optimizer.state[one.parameters[0]]
         assert {t.dtype for t in weights(one)} == {dtype} == {state["momentum_buffer"].dtype}
+
+
+@pytest.mark.parametrize("optimizer", ["sophia-h", "sophia-g", "sgd with sam"])
+def test_a_second_look_at_a_batch_leaves_the_running_means_of_batch_norm_alone(optimizer: str) -> None:
+    name, _, around = optimizer.partition(" with ")
+    work = workload(batch_norm())
+    once, twice = (
+        engine(work, recipe(n, wrappers=w)) for n, w in (("sgd", {}), (name, {around: {}} if around else {}))
+    )
+    for one in (once, twice):
+        one.update([Update(0, 0, 0.0)])
+
+    means = [[b.clone() for b in one.model.buffers()] for one in (once, twice)]
+    assert means[0][0].abs().sum() > 0
+    assert all(map(torch.equal, *means))
+
+
+def curvatures(work: Workload, how: Recipe) -> list[torch.Tensor]:
+    return [s["hessian"] for s in steps(work, how, 3)[0].optimizer.state.values()]
+
+
+def test_the_curvature_of_a_batch_in_parts_is_that_of_the_batch() -> None:
+    work = workload(network())
+    big = Recipe("sophia-h", 0.01, {"update_every": 1}, batch_size=10, precision="float64")
+
+    whole, parts = (curvatures(work, how) for how in (big, replace(big, micro_batch=4)))
+    assert whole[0].abs().max() > 1e-4
+    for a, b in zip(whole, parts, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-9, atol=1e-12)
+
+
+def test_sampled_curvature_counts_what_the_loss_is_the_mean_of_in_parts_as_in_one_piece() -> None:
+    """No labels are drawn here, so that parts can be compared; a weight of 3 an example, as of tokens."""
+    task = replace(linear(), sampled_loss=lambda model, batch, generator: linear().loss(model, batch))
+    of_three = replace(task, loss_weight=lambda batch: 3 * len(batch[0]))
+    big = Recipe("sophia-g", 1e-9, {"update_every": 1}, batch_size=10, precision="float64")
+
+    whole = curvatures(workload(task), big)
+    for other, times in (
+        (curvatures(workload(task), replace(big, micro_batch=4)), 1),
+        (curvatures(workload(of_three), replace(big, micro_batch=4)), 3),
+        (curvatures(workload(of_three), big), 3),
+    ):
+        for a, b in zip(whole, other, strict=True):
+            torch.testing.assert_close(b, times * a, rtol=1e-6, atol=1e-12)  # the weights move by 1e-9
+
+
+@pytest.mark.parametrize(
+    ("sampled", "message"),
+    [
+        (None, "the task linear must have sampled_loss(model, batch, generator) for Sophia-G; got none."),
+        (lambda m, b, g: m(b[0]), "sampled_loss of linear must return a scalar tensor; got shape (5, 1)."),
+        (lambda m, b, g: 3.0, "sampled_loss of linear must return a scalar tensor; got 3.0."),
+    ],
+)
+def test_sophia_g_refuses_a_task_that_cannot_draw_labels(sampled: Any, message: str) -> None:
+    one = engine(replace(linear(), sampled_loss=sampled), recipe("sophia-g"))
+    with pytest.raises(InputError) as refusal:
+        one.update([Update(0, 0, 0.1)])
+    assert str(refusal.value).startswith(message)
+
+
+@pytest.mark.parametrize("task", [batch_norm, dropout], ids=lambda t: t.__name__)
+@pytest.mark.parametrize("patience", [None, 2])
+@pytest.mark.parametrize(
+    ("optimizer", "around"),
+    [
+        ("schedule-free-sgd", {}),
+        ("adam", {"ema": 0.5}),
+        ("asgd", {}),
+        ("sgd", {"lookahead": 4}),
+        ("sgd", {"swa": 2}),
+    ],
+)
+def test_the_weights_that_remain_are_those_that_were_measured(
+    optimizer: str, around: dict[str, Any], patience: int | None, task: Any
+) -> None:
+    work = workload(task())
+    one, control = trained(work, trial(recipe(optimizer, 0.5, wrappers=around, patience=patience), 30))
+    final = control.final_evaluation()
+    assert final is not None
+    trained_ones = [p.detach().clone() for p in one.parameters]
+    one.finish(0)
+    (measured,) = one.measure([0], work.data.validation)
+
+    assert measured == {"loss": final.loss, **final.metrics}
+    assert not all(map(torch.equal, trained_ones, one.parameters))
+    plain = work.task.model(0)
+    plain.load_state_dict(one.model.state_dict())  # what is saved
+    plain.eval()
+    with torch.no_grad():
+        losses = [work.task.loss(plain, b).item() for b in work.data.validation.batches(6)]
+    assert losses == pytest.approx([final.loss], rel=1e-6)
+
+
+def test_the_schedule_moves_the_rates_of_both_rules_alike() -> None:
+    one = engine(three_layers(), recipe("muon", 0.02, {"adjust_lr_fn": "original"}))
+    shares = {}
+    for step, rate in enumerate((0.02, 0.005)):
+        one.update([Update(0, step, rate)])
+        shares[rate] = {g["rule"]: g["lr"] / rate for g in one.optimizer.param_groups}
+
+    assert shares[0.02] == pytest.approx({"muon": 1.0, "adamw": 0.015}, rel=1e-12)
+    assert shares[0.005] == pytest.approx(shares[0.02], rel=1e-12)

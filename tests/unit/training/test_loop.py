@@ -1,6 +1,7 @@
 """The loop against an ordinary PyTorch loop written by hand, and what a trial leaves behind."""
 
 import json
+import math
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +20,7 @@ from small_tasks import (
     dropout,
     linear,
     logistic,
+    overflowing,
     recipe,
     trained,
     trial,
@@ -49,9 +51,9 @@ TORCH: dict[str, Any] = {
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "cosine": {"schedule": schedules.Cosine()},
-    "clip_norm": {"clip_norm": 0.5},
-    "clip_value": {"clip_value": 0.2},
-    "all three": {"schedule": schedules.Cosine(), "clip_norm": 0.5, "clip_value": 0.2},
+    "clip_norm": {"wrappers": {"clip_norm": 0.5}},
+    "clip_value": {"wrappers": {"clip_value": 0.2}},
+    "all three": {"schedule": schedules.Cosine(), "wrappers": {"clip_value": 0.2, "clip_norm": 0.5}},
 }
 
 
@@ -72,10 +74,10 @@ def by_hand(work: Workload, how: Recipe, seed: int) -> tuple[nn.Module, list[flo
             optimizer.zero_grad()
             loss = work.task.loss(model, (x[rows], y[rows]))
             loss.backward()
-            if how.clip_value is not None:
-                nn.utils.clip_grad_value_(model.parameters(), how.clip_value)
-            if how.clip_norm is not None:
-                nn.utils.clip_grad_norm_(model.parameters(), how.clip_norm)
+            if "clip_value" in how.wrappers:
+                nn.utils.clip_grad_value_(model.parameters(), how.wrappers["clip_value"]["limit"])
+            if "clip_norm" in how.wrappers:
+                nn.utils.clip_grad_norm_(model.parameters(), how.wrappers["clip_norm"]["limit"])
             optimizer.step()
             if scheduler is not None:
                 scheduler.step()
@@ -201,6 +203,39 @@ def test_a_loss_that_is_no_number_ends_as_diverged(steps: int, noticed: int, pat
     assert valid_json(trace)
 
 
+def test_where_an_update_is_skipped_nothing_moves_and_the_schedule_stands_still() -> None:
+    """Two epochs of five updates; the last batch of each holds the example that overflows."""
+    how = recipe(
+        "momentum", 1e-3, sampling="in order", schedule=schedules.Cosine(), wrappers={"skip_nonfinite": {}}
+    )
+    rates: list[float] = []
+    states: list[list[torch.Tensor]] = []
+
+    def watch(engine: Any, row: int, control: Any) -> None:
+        rates.append(engine.optimizer.param_groups[0]["lr"])
+        states.append([*engine.snapshot(row).values()][:-2])  # without the counts of skips
+
+    _, control = trained(workload(overflowing()), trial(how, 10), watch)
+
+    places = [0, 1, 2, 3, 4, 4, 5, 6, 7, 8]
+    assert rates == pytest.approx([1e-3 * (1 + math.cos(math.pi * i / 10)) / 2 for i in places], rel=1e-12)
+    held = [i for i in range(1, 10) if all(map(torch.equal, states[i], states[i - 1]))]
+    assert held == [4, 9]
+    assert control.progress.skipped_updates == 2
+    assert control.progress.losses[4] is control.progress.losses[9] is None
+
+
+def test_a_trial_of_which_too_many_updates_in_a_row_are_skipped_has_diverged() -> None:
+    work = workload(linear())
+    work = replace(work, data=linear(scale=1e30).data(ROOT))
+    how = recipe("adam", 0.1, wrappers={"skip_nonfinite": 3})
+    trace = run(work, how, 100)
+
+    assert (trace.outcome, trace.steps, trace.skipped_updates) == (Outcome.DIVERGED, 3, 2)
+    assert (trace.score, trace.test) == (None, None)
+    assert valid_json(trace)
+
+
 def test_a_trial_that_ends_inside_the_first_window_of_its_curve_still_has_one() -> None:
     how = Recipe("sgd", 0.0001, batch_size="all", patience=1)
     work = workload(linear())
@@ -228,7 +263,7 @@ def test_the_test_part_is_read_by_final_and_single_trials_only() -> None:
     [("sgd", 0), ("momentum", 4), ("rmsprop", 4), ("adam", 8), ("amsgrad", 12)],
 )
 def test_a_trace_says_what_was_run_and_what_it_took(optimizer: str, bytes_of_state: int) -> None:
-    work, how = workload(dropout()), recipe(optimizer, 0.01, clip_norm=1e-9)
+    work, how = workload(dropout()), recipe(optimizer, 0.01, wrappers={"clip_norm": 1e-9})
     trace = run(work, how, 12, seed=3)
 
     assert (trace.contender, trace.stage, trace.rate, trace.seed) == (optimizer, Stage.SINGLE, 0.01, 3)

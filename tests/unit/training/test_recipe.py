@@ -21,8 +21,13 @@ shares = st.floats(0.0, 1.0)
 
 
 def hyperparameters(optimizer: str) -> st.SearchStrategy[dict[str, Any]]:
-    drawn: dict[str, st.SearchStrategy[Any]] = {"weight_decay": shares}
-    if "betas" in CATALOGUE[optimizer].rule.hyper:
+    hyper = CATALOGUE[optimizer].rule.hyper
+    drawn: dict[str, st.SearchStrategy[Any]] = {"weight_decay": shares} if "weight_decay" in hyper else {}
+    if "beta3" in hyper:
+        drawn["beta3"] = st.none() | st.floats(0.0, 0.99)
+    if optimizer == "adafactor":
+        drawn["eps"] = st.sampled_from([(None, 0.01), (0.1, 0.01)])
+    if "amsgrad" in hyper:
         drawn["betas"] = st.tuples(st.floats(0.0, 0.99), st.floats(0.0, 0.9999))
         # the flag that makes amsgrad what it is cannot be turned off
         drawn["amsgrad"] = st.just(True) if optimizer == "amsgrad" else st.booleans()
@@ -55,8 +60,12 @@ def recipes(draw: st.DrawFn) -> Recipe:
         batch_size=draw(whole | st.just("all")),
         micro_batch=draw(st.none() | whole),
         sampling=draw(st.sampled_from(["shuffled", "in order", "with replacement"])),
-        clip_norm=draw(st.none() | positive),
-        clip_value=draw(st.none() | positive),
+        wrappers=draw(
+            st.fixed_dictionaries(
+                {},
+                optional={"clip_norm": positive, "clip_value": positive, "cautious": st.just({"floor": 0.1})},
+            )
+        ),
         plateau=draw(st.none() | plateaus),
         patience=draw(st.none() | whole),
         precision=draw(st.sampled_from(["float32", "float64"])),
@@ -109,8 +118,14 @@ def test_a_recipe_as_a_person_writes_it() -> None:
 
 
 def test_equal_recipes_are_written_alike_whatever_type_their_numbers_had() -> None:
-    given = Recipe("sgd", np.float32(1), {"momentum": np.float32(0.5)}, batch_size=np.int64(8), clip_norm=2)  # type: ignore[arg-type]
-    plain = Recipe("sgd", 1.0, {"momentum": 0.5}, batch_size=8, clip_norm=2.0)
+    given = Recipe(
+        "sgd",
+        np.float32(1),
+        {"momentum": np.float32(0.5)},
+        batch_size=np.int64(8),
+        wrappers={"clip_norm": np.int64(2)},
+    )  # type: ignore[arg-type]
+    plain = Recipe("sgd", 1.0, {"momentum": 0.5}, batch_size=8, wrappers={"clip_norm": {"limit": 2.0}})
 
     assert given == plain
     assert given.to_toml() == plain.to_toml()
@@ -177,8 +192,12 @@ def test_what_is_not_a_number_is_refused_in_words_too(field: str, value: Any, me
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("clip = 1.0", "the fields of a recipe must be among batch_size, clip_norm, "),
-        ("clip = 1.0", "got 'clip'. Did you mean clip_"),
+        ("clip = 1.0", "the fields of a recipe must be among batch_size, hyperparameters, "),
+        ("patienc = 1.0", "got 'patienc'. Did you mean patience"),
+        ("wrappers = 1.0", "the wrappers of a recipe must be a table of names and values; got 1.0."),
+        ("wrappers = {clip_nrm = 1.0}", "got 'clip_nrm'. Did you mean clip_norm"),
+        ("wrappers = {clip_norm = 0.0}", "limit of clip_norm must be a finite number above 0; got 0.0."),
+        ("wrappers = {clip_norm = {lim = 0.0}}", "got 'lim'"),
         ("rate = ", "the recipe must be a TOML document; got Invalid value (at "),
         ("plateau = 3", "plateau of a recipe must be a table; got 3."),
         ("plateau = {wait = 3}", "got 'wait'"),

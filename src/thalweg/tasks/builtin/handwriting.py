@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from numpy.typing import NDArray
 
-from thalweg.tasks.arrays import classification_loss, classification_metrics
+from thalweg.tasks.arrays import classification_loss, classification_metrics, sampled_classification_loss
 from thalweg.tasks.data import Data, Part, TensorPart, as_data
 from thalweg.tasks.files import FASHION_MNIST, MNIST, FileSet, locate, read_idx, verified
 from thalweg.tasks.kind import Classification
@@ -68,6 +68,7 @@ def _task(name: str, make_data: Any, sizes: list[int]) -> Task:
         make_model=lambda: mlp(sizes),
         make_data=make_data,
         loss=classification_loss,
+        sampled_loss=sampled_classification_loss,
         metrics=classification_metrics,
         kind=_TEN,
         name=name,

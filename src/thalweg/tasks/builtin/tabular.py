@@ -15,6 +15,8 @@ from thalweg.tasks.arrays import (
     classification_metrics,
     regression_loss,
     regression_metrics,
+    sampled_classification_loss,
+    sampled_regression_loss,
     standardised,
 )
 from thalweg.tasks.data import Data
@@ -45,6 +47,7 @@ def table(name: str) -> Task:
         make_model=lambda: mlp([row.features, 32, row.classes or 1]),
         make_data=make_data,
         loss=regression_loss if regression else classification_loss,
+        sampled_loss=sampled_regression_loss if regression else sampled_classification_loss,
         metrics=metrics,
         kind=kind,
         name=name,
