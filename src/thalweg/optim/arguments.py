@@ -62,6 +62,16 @@ def by_place(rule: Rule, positional: Sequence[Any], named: Mapping[str, Any]) ->
     return given | dict(named)
 
 
+def refuse_twice(rule: Rule, given: Mapping[str, Any], wrappers: Sequence[Applied]) -> None:
+    """Refuse a hyperparameter, which can be `weight_decay` only, for which a wrapper has a value too."""
+    for applied in wrappers:
+        for name in applied.values.keys() & given.keys():
+            raise InputError(
+                f"{name} of {rule.title}", "be given once", f"it beside {applied}",
+                "Leave it out: the wrapper takes its place.",
+            )  # fmt: skip
+
+
 def worn(rule: Rule, given: Any) -> tuple[Applied, ...]:
     """Return the wrappers of a rule; refuse what is no list of wrappers with values."""
     if not _is_list(given) or not all(isinstance(x, Applied) for x in given):

@@ -72,6 +72,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         }
         given = arguments.by_place(self.rule, positional, named)
         self._put_on(wrappers, state_dtype)
+        arguments.refuse_twice(self.rule, given, self.wrappers)
         self.fallback = routing.checked_fallback(fallback, self.rule)
         if isinstance(params, nn.Module):
             self._model: Callable[[], nn.Module | None] = weakref.ref(params)

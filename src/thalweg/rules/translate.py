@@ -90,7 +90,7 @@ def _between(
     if of in descent.MEMBERS and to in descent.MEMBERS:
         found = []
         if of == to == "sgd":
-            target["momentum"] = descent.momentum(source, target, "momentum" in wanted)
+            target["momentum"] = descent.momentum(source, target, "momentum" in wanted, entry is goal)
             found = [number("momentum", target["momentum"]).further(descent.chosen(source, target))]
         found = [descent.rate(of, source, to, target, lr), *found]
         return [*found, descent.penalty(items["weight_decay"], of, to)]
@@ -127,6 +127,8 @@ def _apart(entry: Preset, values: Mapping[str, Any]) -> bool:
 
 def method(name: str) -> Preset:
     """Return the method of that name, or the one that a convention is of; an unknown one is refused."""
+    if not isinstance(name, str):
+        raise InputError("the optimizer", "be a name", repr(name), "See: thalweg optimizers.")
     known = home(name)
     if known not in CATALOGUE:
         do = nearest(name, [*CATALOGUE, *CONVENTIONS])

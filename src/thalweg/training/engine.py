@@ -95,7 +95,7 @@ class ModelEngine:
         self.model.to(device=self.device, dtype=dtype).train()
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = optim.BY_RULE[recipe.preset.rule.name](
-            self.model, wrappers=recipe.applied(), **recipe.values()
+            self.model, wrappers=recipe.applied(), **recipe.given()
         )
         for group in self.optimizer.param_groups:  # where a schedule starts from
             group["initial_lr"] = group["lr"]

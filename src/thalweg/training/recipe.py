@@ -151,8 +151,11 @@ class Recipe:
 
     def values(self) -> dict[str, Any]:
         """Return all hyperparameters of the rule: given ones over the preset's over the defaults."""
-        chosen = self.preset
-        return chosen.rule.checked({"lr": self.rate, **chosen.fixed, **self.hyperparameters})
+        return self.preset.rule.checked(self.given())
+
+    def given(self) -> dict[str, Any]:
+        """Return the hyperparameters that are not the rule's defaults; a wrapper may have another default."""
+        return {"lr": self.rate, **self.preset.fixed, **self.hyperparameters}
 
     def applied(self) -> list[Applied]:
         """Return the wrappers with their values."""

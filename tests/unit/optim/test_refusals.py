@@ -119,3 +119,16 @@ def test_skipping_covers_an_estimate_of_curvature_that_is_not_finite() -> None:
     optimizer.refresh([torch.tensor([1.0, torch.nan])])
 
     assert torch.equal(optimizer.state[w]["hessian"], before)
+
+
+def test_decay_is_given_to_the_method_or_to_the_wrapper_that_takes_its_place() -> None:
+    leaf = nn.Parameter(torch.ones(2))
+    with pytest.raises(InputError) as error:
+        optim.AdamW([leaf], weight_decay=0.1, wrappers=[optim.decoupled_decay(0.2)])
+    assert str(error.value) == (
+        "weight_decay of AdamW must be given once; got it beside decoupled_decay(weight_decay=0.2). "
+        "Leave it out: the wrapper takes its place."
+    )
+    alone = optim.AdamW([leaf], wrappers=[optim.decoupled_decay(0.2)])
+    other = optim.AdamW([leaf], weight_decay=0.1, wrappers=[optim.decoupled_decay(by="schedule")])
+    assert [o.param_groups[0]["weight_decay"] for o in (alone, other)] == [0.2, 0.1]

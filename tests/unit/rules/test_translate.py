@@ -296,3 +296,17 @@ def test_what_cannot_be_translated_is_refused(
     with pytest.raises(InputError) as refused:
         translate(*arguments, **values)
     assert message in str(refused.value)
+
+
+def test_into_another_convention_of_the_same_method_the_momentum_stays() -> None:
+    answer = translate("sgd", "sgd", wanted={"buffer": "mean"}, lr=0.1, momentum=0.75)
+
+    assert answer.hyperparameters["momentum"] == 0.75
+    assert answer.hyperparameters["lr"] == pytest.approx(0.4, rel=1e-15)
+    assert answer.values[0].trust is Trust.EXACT
+
+
+@pytest.mark.parametrize("names", [(3, "adam"), ("adam", 3)])
+def test_a_method_is_named(names: tuple[Any, Any]) -> None:
+    with pytest.raises(InputError, match=r"^the optimizer must be a name; got 3\."):
+        translate(*names)

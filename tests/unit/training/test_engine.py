@@ -413,3 +413,10 @@ def test_the_schedule_moves_the_rates_of_both_rules_alike() -> None:
 
     assert shares[0.02] == pytest.approx({"muon": 1.0, "adamw": 0.015}, rel=1e-12)
     assert shares[0.005] == pytest.approx(shares[0.02], rel=1e-12)
+
+
+def test_a_wrapper_of_decay_takes_the_place_of_the_methods_own() -> None:
+    one = engine(linear(), recipe("adamw", 0.1, wrappers={"decoupled_decay": 0.25}, precision="float64"))
+    assert one.optimizer.param_groups[0]["weight_decay"] == 0.25
+    with pytest.raises(InputError, match="weight_decay of AdamW must be given once"):
+        engine(linear(), recipe("adamw", 0.1, {"weight_decay": 0.1}, wrappers={"decoupled_decay": 0.25}))

@@ -43,10 +43,13 @@ def effective(values: Mapping[str, Any]) -> float:
     return float((1 - values["dampening"]) / (1 - values["momentum"]))
 
 
-def momentum(source: Mapping[str, Any], target: Mapping[str, Any], wanted: bool) -> float:
-    """Return the momentum of the target: its own if asked for, else the source's where both have one."""
-    both = source["momentum"] > 0 and target["momentum"] > 0
-    return float(source["momentum"] if both and not wanted else target["momentum"])
+def momentum(source: Mapping[str, Any], target: Mapping[str, Any], own: bool, same: bool) -> float:
+    """Return the momentum of the target: its own if asked for, else the source's where both have one.
+
+    Into the same method, of which only a convention changes, the source's stays.
+    """
+    both = same or (source["momentum"] > 0 and target["momentum"] > 0)
+    return float(source["momentum"] if both and not own else target["momentum"])
 
 
 def chosen(source: Mapping[str, Any], target: Mapping[str, Any]) -> Because:
