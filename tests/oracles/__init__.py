@@ -4,8 +4,8 @@ An oracle is ``run(theta0, gradients, *, factors=None, **hyper)``: given the par
 each step (``None`` where the parameter had no gradient), and what a schedule multiplies the rate with, it
 returns the parameter after each step. Averages are written out as weighted sums over the stored history
 instead of recursions, so that an oracle and a recursive implementation agree only where both are right. Cost
-grows with the square of the number of steps. Where one number is estimated for all parameters, an oracle takes
-dicts of them (``GLOBAL``).
+grows with the square of the number of steps. Where one number is estimated for all parameters, an oracle
+takes dicts of them (``GLOBAL``).
 
 Nothing here imports anything but NumPy, SciPy and the standard library. Argument names, defaults and
 conventions are PyTorch's where PyTorch has the method.
