@@ -9,6 +9,8 @@ from torch import Tensor
 from thalweg.rules.ops import Array
 from thalweg.rules.tail import Row, step
 
+NEVER = torch.tensor(False)  # that a step was skipped
+
 
 class Advanced(NamedTuple):
     """What a step leaves beside parameters and states."""
@@ -33,8 +35,9 @@ def advance(rows: Iterable[Row], shared: Mapping[str, Any] | None = None, factor
     """
     given, before = list(rows), shared or {}
     done = step([_dense(row) for row in given], before, factor)
-    clipped, skipped = bool(torch.as_tensor(done.clipped).any()), torch.as_tensor(done.skipped)
-    if skipped.all():
+    clipped = done.clipped is not False and bool(torch.as_tensor(done.clipped).any())
+    skipped = NEVER if done.skipped is False else torch.as_tensor(done.skipped)
+    if skipped is not NEVER and skipped.all():
         return Advanced(before, clipped, skipped)
     for row, ready in zip(given, done.rows, strict=True):  # a ready row may hold a new state
         parameter, state = done.moved(ready)
@@ -50,6 +53,8 @@ def _dense(row: Row) -> Row:
     if g.is_sparse:
         places = g._indices()[0]
         p, g, s = p[places], g._values(), type(s)(*(x[places] for x in s))
+    elif all(x.ndim == p.ndim and x.dtype is p.dtype for x in s) and g.dtype is p.dtype:
+        return row
     else:  # one number a parameter may have come without axes
         s = type(s)(*(x if x.ndim else x.reshape((1,) * p.ndim) for x in s))
     wide = next((x.dtype for x in s if x.is_floating_point()), g.dtype)

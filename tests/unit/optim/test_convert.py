@@ -69,6 +69,7 @@ def make(pair: str) -> tuple[Callable[[Any], optim.RuleOptimizer], Callable[[Any
 WITH_MOMENTUM = [pair for pair in PAIRS if pair != "prodigy without momentum"]
 
 
+@pytest.mark.slow  # the packages are there only then
 @pytest.mark.parametrize("pair", PAIRS)
 def test_a_state_comes_from_the_package_in_the_middle_of_a_run(pair: str) -> None:
     ours, theirs = make(pair)
@@ -88,6 +89,7 @@ def test_a_state_comes_from_the_package_in_the_middle_of_a_run(pair: str) -> Non
         assert not any(state["exp_avg"].any() for state in taker.state.values())
 
 
+@pytest.mark.slow  # the packages are there only then
 @pytest.mark.parametrize("pair", WITH_MOMENTUM)
 def test_a_state_goes_to_the_package_in_the_middle_of_a_run(pair: str) -> None:
     ours, theirs = make(pair)
@@ -104,6 +106,7 @@ def test_a_state_goes_to_the_package_in_the_middle_of_a_run(pair: str) -> None:
     assert_close(first, second)
 
 
+@pytest.mark.slow  # the packages are there only then
 @pytest.mark.parametrize("pair", ["schedule-free adamw", "schedule-free sgd"])
 def test_schedule_free_weights_saved_for_evaluation_are_taken_and_given_as_such(pair: str) -> None:
     ours, theirs = make(pair)
