@@ -222,7 +222,6 @@ def test_a_character_outside_the_alphabet_is_refused(tmp_path: Path, monkeypatch
     [
         ("flatness", ("--epochs", "0.02"), "largest eigenvalue"),
         ("decay", ("--epochs", "0.02"), "length of the weights"),
-        ("lion", ("--steps", "2"), "bytes of state a parameter"),
     ],
 )
 def test_an_experiment_compares_every_pair_and_writes_what_it_found(
