@@ -31,7 +31,7 @@ class AdamClock(NamedTuple):
     new2: Array
     correct1: Array
     correct2: Array
-    inside: Array
+    inside: Array  # None where ε stands outside the root, so that nothing is added in it
     outside: Array
 
 
@@ -48,7 +48,7 @@ def _corrections(t: Array, h: Values, epsilon: str) -> Clock:
         new2=1 - beta2,
         correct1=1 / (1 - beta1**t),
         correct2=correct2,
-        inside=h.eps if epsilon == "inside" else 0 * h.eps,
+        inside=h.eps if epsilon == "inside" else None,
         outside={"outside": h.eps, "inside": 0 * h.eps, "uncorrected": h.eps * correct2**0.5}[epsilon],
     )
 
@@ -71,7 +71,8 @@ def _direction(p: Array, g: Array, s: State, h: Values, c: Clock) -> tuple[Array
     else:
         v_hat = v * c.correct2
         kept = AdamState(m, v)
-    d = m_hat / (sqrt(v_hat + c.inside) + c.outside)
+    root = sqrt(v_hat) if c.inside is None else sqrt(v_hat + c.inside)
+    d = m_hat / (root + c.outside)
     return d, kept
 
 

@@ -80,6 +80,17 @@ def no_clock(t: Array, h: Values, around: Surroundings) -> Clock:
     return Nothing()
 
 
+def whole_step(p: Array, d: Array, s: State, h: Values, c: Clock, rate: Array) -> tuple[Array, State]:
+    """Subtract the direction as it is: the tail of a rule whose body has the rate in it."""
+    del h, c, rate
+    return p - d, s
+
+
+def unit_axes(axes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the own axes of one unit of a parameter: all but the first, or all of a vector."""
+    return axes[1:] if len(axes) > 1 else axes
+
+
 def no_conflict(values: Mapping[str, Any]) -> None:
     """Accept any combination of valid values."""
     del values

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from thalweg.hyper import ABOVE_0, AT_LEAST_0, UNIT, Flag, Real, Reals
 from thalweg.rules.about import About
-from thalweg.rules.base import MAXIMIZE, Clock, Decay, Rule, Scope, State, Surroundings, Values
+from thalweg.rules.base import MAXIMIZE, Clock, Decay, Rule, Scope, State, Surroundings, Values, whole_step
 from thalweg.rules.ops import Array, abs, maximum, minimum, sqrt, sum_over, where, zeros_like
 from thalweg.rules.prodigy import BIAS_CORRECTION, GROWTH_RATE, bias_correction, kept_unless
 
@@ -94,11 +94,6 @@ def _adam_combine(
 def _adam_direction(p: Array, g: Array, s: State, h: Values, c: Clock) -> tuple[Array, State]:
     del g  # the state has moved in `partial`
     return s.exp_avg / (sqrt(s.exp_avg_sq) + h.eps) + c.decay * p, s
-
-
-def _adam_tail(p: Array, d: Array, s: State, h: Values, c: Clock, rate: Array) -> tuple[Array, State]:
-    del h, c, rate  # which is in the mean gradient
-    return p - d, s
 
 
 class DAdaptationSGDState(NamedTuple):
@@ -208,7 +203,7 @@ d' = max(d, min(r / ((1 − √β₂)Σ‖s‖₁), d·growth_rate))
     state=lambda h, shape: DAdaptationAdamState,
     clock=_adam_clock,
     direction=_adam_direction,
-    tail=_adam_tail,
+    tail=whole_step,
     scope=Scope.GLOBAL,
     decay=Decay.OWN,
     initial_shared=lambda h: DAdaptationAdamShared(h.d0, 0 * h.d0, 0 * h.d0, 0 * h.d0),

@@ -17,7 +17,7 @@ import math
 from typing import Any
 
 from thalweg.hyper import ABOVE_0, Integer, Interval, Real
-from thalweg.rules.base import Scope, own_axes
+from thalweg.rules.base import Scope, own_axes, unit_axes
 from thalweg.rules.ops import (
     Array,
     abs,
@@ -42,12 +42,6 @@ TINY = 1e-6  # as PyTorch and the authors of AGC: keeps the division by a norm f
 
 def _axes(row: Row) -> tuple[int, ...]:
     return own_axes(row.gradient, row.replicas)
-
-
-def _unit_axes(row: Row) -> tuple[int, ...]:
-    """Return the axes of one unit: all but the first own one, or all of a vector."""
-    axes = _axes(row)
-    return axes[1:] if len(axes) > 1 else axes
 
 
 def _added(numbers: list[Array]) -> Array:
@@ -104,7 +98,7 @@ def agc(rows: list[Row]) -> Transformed:
     """Shorten the gradient of every unit by the norm of its weights."""
     ready, clipped = [], []
     for row in rows:
-        p, g, axes = row.parameter, row.gradient, _unit_axes(row)
+        p, g, axes = row.parameter, row.gradient, unit_axes(_axes(row))
         p_norm, g_norm = norm_over(in_float64(p), axes), norm_over(in_float64(g), axes)
         limit = spread(row.values.agc_clipping, p_norm) * maximum(
             p_norm, spread(row.values.agc_floor, p_norm)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from thalweg.hyper import AT_LEAST_0, UNIT, Flag, Real, Reals
 from thalweg.rules.about import About
+from thalweg.rules.adam import AdamState
 from thalweg.rules.base import (
     MAXIMIZE,
     Clock,
@@ -17,6 +18,7 @@ from thalweg.rules.base import (
     Values,
     nonzero,
     refuse_together,
+    whole_step,
 )
 from thalweg.rules.ops import Array, norm_over, sqrt, where
 
@@ -55,11 +57,6 @@ def _lars_direction(p: Array, g: Array, s: State, h: Values, c: Clock) -> tuple[
     b = h.momentum * s.momentum_buffer + step
     d = step + h.momentum * b if h.nesterov else b
     return d, LARSState(b)
-
-
-def _lars_tail(p: Array, d: Array, s: State, h: Values, c: Clock, rate: Array) -> tuple[Array, State]:
-    del h, c, rate
-    return p - d, s
 
 
 def _lars_conflict(values: Mapping[str, Any]) -> None:
@@ -111,15 +108,8 @@ b ← μb + γq(g + λθ)
     conflict=_lars_conflict,
     scope=Scope.TENSOR,
     decay=Decay.OWN,
-    tail=_lars_tail,
+    tail=whole_step,
 )
-
-
-class LAMBState(NamedTuple):
-    """The mean gradient m and the mean square v."""
-
-    exp_avg: Array
-    exp_avg_sq: Array
 
 
 class LAMBClock(NamedTuple):
@@ -134,7 +124,7 @@ class LAMBClock(NamedTuple):
 
 def _lamb_state(h: Values, shape: tuple[int, ...]) -> type:
     del h, shape
-    return LAMBState
+    return AdamState
 
 
 def _lamb_clock(t: Array, h: Values, around: Surroundings) -> Clock:
@@ -150,7 +140,7 @@ def _lamb_direction(p: Array, g: Array, s: State, h: Values, c: Clock) -> tuple[
     p_norm, r_norm = norm_over(p, c.axes), norm_over(r, c.axes)
     both = (p_norm > 0) & (r_norm > 0)
     ratio = where(both, p_norm / where(both, r_norm, 1.0), 1.0)
-    return ratio * r, LAMBState(m, v)
+    return ratio * r, AdamState(m, v)
 
 
 LAMB = Rule(

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from thalweg.hyper import ANY, AT_LEAST_0, Choice, Interval, Real
-from thalweg.rules.base import Clock, Rule, Scope, Surroundings, Values, refuse_together
+from thalweg.rules.base import Clock, Rule, Scope, Surroundings, Values, refuse_together, unit_axes
 from thalweg.rules.ops import Array, abs, maximum, minimum, norm_over, sign, where
 from thalweg.rules.wrap import Wrapper
 
@@ -39,8 +39,7 @@ def _soft(p: Array, threshold: Array) -> Array:
 
 
 def _rows(p: Array, c: Clock) -> Array:
-    axes = c.axes[1:] if len(c.axes) > 1 else c.axes
-    norm = norm_over(p, axes)
+    norm = norm_over(p, unit_axes(c.axes))
     return p * (maximum(norm - c.threshold, 0.0) / where(norm > 0, norm, 1.0))
 
 

@@ -4,15 +4,9 @@ from typing import NamedTuple
 
 from thalweg.hyper import AT_LEAST_0, UNIT, Flag, Real, Reals
 from thalweg.rules.about import About
+from thalweg.rules.adam import AdamState
 from thalweg.rules.base import MAXIMIZE, Clock, Rule, State, Surroundings, Values
 from thalweg.rules.ops import Array, sqrt, where
-
-
-class RAdamState(NamedTuple):
-    """The mean gradient m and the mean square v."""
-
-    exp_avg: Array
-    exp_avg_sq: Array
 
 
 class RAdamClock(NamedTuple):
@@ -26,7 +20,7 @@ class RAdamClock(NamedTuple):
 
 def _state(h: Values, shape: tuple[int, ...]) -> type:
     del h, shape
-    return RAdamState
+    return AdamState
 
 
 def _clock(t: Array, h: Values, around: Surroundings) -> Clock:
@@ -47,7 +41,7 @@ def _direction(p: Array, g: Array, s: State, h: Values, c: Clock) -> tuple[Array
     v = beta2 * s.exp_avg_sq + c.new2 * g * g
     m_hat = m * c.correct1
     d = m_hat * where(c.rectified > 0, c.rectified / (sqrt(v) + h.eps), 1.0)
-    return d, RAdamState(m, v)
+    return d, AdamState(m, v)
 
 
 RADAM = Rule(

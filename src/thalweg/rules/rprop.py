@@ -5,7 +5,17 @@ from typing import Any, NamedTuple
 
 from thalweg.hyper import ABOVE_0, AT_LEAST_0, Real, Reals
 from thalweg.rules.about import About
-from thalweg.rules.base import MAXIMIZE, Clock, Decay, Rule, State, Surroundings, Values, refuse_together
+from thalweg.rules.base import (
+    MAXIMIZE,
+    Clock,
+    Decay,
+    Rule,
+    State,
+    Surroundings,
+    Values,
+    refuse_together,
+    whole_step,
+)
 from thalweg.rules.ops import Array, maximum, minimum, sign, spread, where, zeros_like
 
 
@@ -48,11 +58,6 @@ def _direction(p: Array, g: Array, s: State, h: Values, c: Clock) -> tuple[Array
     size = minimum(maximum(size, h.step_sizes[0]), h.step_sizes[1])
     g = where(agreement < 0, zeros_like(g), g)
     return size * sign(g), RpropState(g, size)
-
-
-def _tail(p: Array, d: Array, s: State, h: Values, c: Clock, rate: Array) -> tuple[Array, State]:
-    del h, c, rate
-    return p - d, s
 
 
 def _conflict(values: Mapping[str, Any]) -> None:
@@ -110,5 +115,5 @@ g_prev ← g""",
     direction=_direction,
     conflict=_conflict,
     decay=Decay.OWN,
-    tail=_tail,
+    tail=whole_step,
 )
