@@ -27,6 +27,7 @@ from cases import (
 from thalweg import optim, reference
 from thalweg.errors import InputError
 from thalweg.optim import BY_RULE
+from thalweg.optim.arguments import EXECUTION
 from thalweg.rules.catalogue import RULES
 from walks import (
     CLOSE,
@@ -94,7 +95,7 @@ def test_defaults_and_positions_are_pytorchs(name: str) -> None:
     ours = inspect.signature(BY_RULE[name]).parameters
     by_place = [n for n, p in ours.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
 
-    own = {*extras(RULES[name]), "wrappers", "fallback", "state_dtype"}
+    own = {*extras(RULES[name]), "wrappers", "fallback", *EXECUTION}
     assert {n: p.default for n, p in ours.items() if n not in own} == {
         n: p.default
         for n, p in theirs.items()

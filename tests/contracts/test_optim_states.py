@@ -97,7 +97,8 @@ def test_deepcopy_and_pickle_go_on_as_the_original(name: str) -> None:
     expected = walk(optimizer, leaves, slopes[4:])
     for others, twin in copies:
         path = walk(twin, dict(zip(leaves, others, strict=True)), slopes[4:])
-        assert deviation(path, expected, starts(1)) == 0
+        # To rounding: what was a strided view is dense in a pickled copy, and moved by another backend.
+        assert deviation(path, expected, starts(1)) <= 1e-14
 
 
 @pytest.mark.parametrize("name", NAMES)

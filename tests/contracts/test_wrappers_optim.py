@@ -41,7 +41,8 @@ def test_a_group_may_have_a_value_of_its_own(listed: Listed, key: str, off: floa
     ours, _ = in_torch(optim.SGD(groups, lr=0.1, wrappers=applied(listed)), leaves, slopes, [1.0] * 5)
     plain, _ = in_torch(optim.SGD(list(bare.values()), lr=0.1), bare, slopes, [1.0] * 5)
 
-    assert all(np.array_equal(ours[-1][n], plain[-1][n]) for n in exempt)
+    # To rounding: kernels fuse the multiplications and additions of another text in another way.
+    assert all(np.allclose(ours[-1][n], plain[-1][n], rtol=1e-14, atol=1e-15) for n in exempt)
     assert not any(np.allclose(ours[-1][n], plain[-1][n]) for n in ("column", "filter", "0-d"))
 
 

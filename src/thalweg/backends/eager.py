@@ -1,14 +1,18 @@
-"""Run rules on torch tensors, in place, one parameter after the other."""
+"""Run rules on torch tensors, in place: one parameter after the other, small ones of one shape together."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from thalweg.backends.stacks import grouped, stacked
+from thalweg.rules.base import Clock, Decay, Nothing, Scope, State, Values, no_clock
 from thalweg.rules.ops import Array
-from thalweg.rules.tail import Row, step
+from thalweg.rules.tail import Row, Step, prepared, step
 
+PIECE = 1 << 16  # numbers whose step is finished together: what stays in a cache
 NEVER = torch.tensor(False)  # that a step was skipped
 
 
@@ -39,12 +43,45 @@ def advance(rows: Iterable[Row], shared: Mapping[str, Any] | None = None, factor
     skipped = NEVER if done.skipped is False else torch.as_tensor(done.skipped)
     if skipped is not NEVER and skipped.all():
         return Advanced(before, clipped, skipped)
-    for row, ready in zip(given, done.rows, strict=True):  # a ready row may hold a new state
-        parameter, state = done.moved(ready)
-        _write(row, row.parameter, parameter)
-        for old, new in zip(row.state, state, strict=True):
-            _write(row, old, new)
+    for places in grouped(done.rows):
+        ready = [done.rows[place] for place in places]  # which may hold a new state
+        if len(places) == 1:
+            _move(given[places[0]], ready[0], done)
+            continue
+        parameters, states = done.moved(stacked(ready))
+        for place, parameter, *state in zip(places, parameters, *states, strict=True):
+            _write(given[place], parameter, state)
     return Advanced(done.shared, clipped, skipped)
+
+
+def _move(row: Row, ready: Row, done: Step) -> None:
+    """Move one parameter; a large one, once its direction is known, piece by piece.
+
+    What a step still takes from there on is element by element, and would be several arrays of its size.
+    """
+    rule = ready.rule
+    whole = ready.parameter.numel() <= PIECE or rule.tail is not None or rule.partial is not None
+    if whole or rule.scope is not Scope.TENSOR or ready.replicas:
+        _write(row, *done.moved(ready))
+        return
+    h, c, g = prepared(ready, factor=done.factor)
+    d, state = rule.direction(ready.parameter, g, ready.state, h, c)
+    left = Decay.OWN if rule.decays(h) is Decay.L2 else rule.decay  # L2 and the sign are in d already
+    ready = ready._replace(
+        rule=replace(rule, direction=_known, clock=no_clock, decay=left),
+        values=ready.values._replace(maximize=False),
+        state=Nothing(),
+    )
+    size = max(1, PIECE * len(d) // d.numel())
+    for old, p, part in zip(*(x.split(size) for x in (row.parameter, ready.parameter, d)), strict=True):
+        old.copy_(done.moved(ready._replace(parameter=p, gradient=part))[0])
+    _write(row, row.parameter, state)
+
+
+def _known(p: Tensor, g: Tensor, s: State, h: Values, c: Clock) -> tuple[Tensor, State]:
+    """Return a direction that was put in the place of the gradient."""
+    del p, h, c
+    return g, s
 
 
 def _dense(row: Row) -> Row:
@@ -61,8 +98,9 @@ def _dense(row: Row) -> Row:
     return row._replace(parameter=p.to(wide), gradient=g.to(wide), state=s)
 
 
-def _write(row: Row, old: Tensor, new: Tensor) -> None:
-    if row.gradient.is_sparse:
-        old.index_copy_(0, row.gradient._indices()[0], new.to(old.dtype))
-    else:
-        old.copy_(new.reshape(old.shape))
+def _write(row: Row, parameter: Tensor, state: Iterable[Tensor]) -> None:
+    for old, new in zip((row.parameter, *row.state), (parameter, *state), strict=True):
+        if row.gradient.is_sparse:
+            old.index_copy_(0, row.gradient._indices()[0], new.to(old.dtype))
+        elif new is not old:  # as bases are that are not due
+            old.copy_(new.reshape(old.shape))

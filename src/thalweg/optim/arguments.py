@@ -4,12 +4,13 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from thalweg.errors import InputError
 from thalweg.rules.base import Rule
 from thalweg.rules.wrap import Applied, Wrapper
+
+EXECUTION = {"state_dtype": None, "stochastic_rounding": False, "backend": "auto"}  # of every class
 
 
 def positions(rule: Rule) -> list[str]:
@@ -28,9 +29,7 @@ def signature(rule: Rule) -> inspect.Signature:
         inspect.Parameter(name, either if name in positions(rule) else named, default=h.default)
         for name, h in rule.hyper.items()
     ]
-    own: dict[str, Any] = (
-        {"wrappers": ()} | ({"fallback": None} if rule.least_axes else {}) | {"state_dtype": None}
-    )
+    own: dict[str, Any] = {"wrappers": ()} | ({"fallback": None} if rule.least_axes else {}) | EXECUTION
     options += [inspect.Parameter(name, named, default=default) for name, default in own.items()]
     return inspect.Signature([inspect.Parameter("params", either), *options])
 
@@ -38,7 +37,7 @@ def signature(rule: Rule) -> inspect.Signature:
 def documentation(rule: Rule) -> str:
     """Return what the documentation of the class of a rule says of it."""
     rows = "\n".join(f"    {name}: {h.meaning}; {h.must}" for name, h in rule.hyper.items())
-    rest = "wrappers, fallback, state_dtype" if rule.least_axes else "wrappers, state_dtype"
+    rest = ", ".join(["wrappers", *["fallback"] * bool(rule.least_axes), *EXECUTION])
     return f"{rule.formula}\n\n{rows}\n    {rest}: see RuleOptimizer\n\n{rule.source}"
 
 
@@ -88,14 +87,6 @@ def _shown(given: Any) -> str:
     if isinstance(given, Wrapper):
         return f"{given.name} without its brackets"
     return f"[{', '.join(map(_shown, given))}]" if _is_list(given) else repr(given)
-
-
-def state_dtype(rule: Rule, given: Any) -> torch.dtype | None:
-    """Return the dtype of states; refuse one that cannot hold them."""
-    if given is not None and not (isinstance(given, torch.dtype) and given.is_floating_point):
-        must = "be a floating dtype of torch, or None"
-        raise InputError(f"state_dtype of {rule.title}", must, repr(given), "Write torch.float32.")
-    return given
 
 
 def refuse_no_model(who: str, given: Any) -> None:

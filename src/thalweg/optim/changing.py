@@ -124,7 +124,12 @@ def change(
     worn = optimizer.wrappers if wrappers is None else tuple(wrappers)
     groups = [_group(optimizer, group, method.rule, hyperparameters) for group in optimizer.param_groups]
     new = method(
-        groups, lr=lr, wrappers=worn, fallback=fallback, state_dtype=optimizer.state_dtype, **hyperparameters
+        groups,
+        lr=lr,
+        wrappers=worn,
+        fallback=fallback,
+        **optimizer.execution._asdict(),
+        **hyperparameters,
     )
     new._model = optimizer._model
     old_groups = {p: group for group in optimizer.param_groups for p in group["params"]}

@@ -70,7 +70,7 @@ def refresh(optimizer: Any, diagonal: Iterable[Tensor]) -> None:
         values = rule.values(plain(group))
         for parameter in group["params"]:
             state = optimizer.state[parameter]
-            complete(rule, parameter, state, values, optimizer.state_dtype)
+            complete(rule, parameter, state, values, optimizer.execution.state_dtype)
             row = row_of(rule, parameter, torch.zeros_like(parameter), state, values, place)
             for old, new in zip(row.state, refreshed(row, next(estimates)), strict=True):
                 old.copy_(new.reshape(old.shape))

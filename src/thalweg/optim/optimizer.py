@@ -8,11 +8,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from thalweg.backends import eager
+from thalweg.backends.eager import NEVER
 from thalweg.errors import InputError, NonFiniteGradients, ThalwegError
 from thalweg.hyper import AT_LEAST_0, Real
-from thalweg.optim import arguments, curvature, faces, routing, scalars, sharpness, states
-from thalweg.optim.rows import complete, plain, rows_of
+from thalweg.optim import arguments, curvature, faces, planned, routing, scalars, sharpness, states
+from thalweg.optim.execution import Execution
+from thalweg.optim.planned import Planned
+from thalweg.optim.rows import complete, plain
 from thalweg.rules.base import Curvature, Rule
 from thalweg.rules.wrap import Applied, wrapped
 
@@ -37,6 +39,10 @@ class RuleOptimizer(torch.optim.Optimizer):
         fallback: for a rule that takes matrices only, the hyperparameters of the AdamW that moves all
             other parameters; those not given are the rule's where AdamW has them, else AdamW's.
         state_dtype: of the states, and of the computation of a step; None: the parameter's.
+        stochastic_rounding: whether parameters in bfloat16 are rounded up or down by chance, so that small
+            steps are not lost; needs ``state_dtype=torch.float32``.
+        backend: what runs the steps: "kernels" compiled for the CPU, "compiled" by torch.compile for GPUs,
+            "eager" one operation after the other, or "auto", which chooses among them for each parameter.
 
     Raises:
         InputError: an unknown name, or a value out of range, the latter also in a group.
@@ -58,6 +64,8 @@ class RuleOptimizer(torch.optim.Optimizer):
         wrappers: Sequence[Applied] = (),
         fallback: Mapping[str, Any] | None = None,
         state_dtype: torch.dtype | None = None,
+        stochastic_rounding: bool = False,
+        backend: str = "auto",
         **named: Any,
     ) -> None:
         if named.pop("differentiable", False):
@@ -71,19 +79,22 @@ class RuleOptimizer(torch.optim.Optimizer):
             name: named.pop(name) for name in EXECUTION_FLAGS if name in named and name not in self.rule.hyper
         }
         given = arguments.by_place(self.rule, positional, named)
-        self._put_on(wrappers, state_dtype)
+        self._put_on(wrappers, Execution.checked(self.rule, state_dtype, stochastic_rounding, backend))
         arguments.refuse_twice(self.rule, given, self.wrappers)
         self.fallback = routing.checked_fallback(fallback, self.rule)
         if isinstance(params, nn.Module):
             self._model: Callable[[], nn.Module | None] = weakref.ref(params)
         super().__init__(routing.routed(params, self.rule), self._checked(self.own, given) | flags)
 
-    def _put_on(self, wrappers: Sequence[Applied], state_dtype: torch.dtype | None) -> None:
+    def _put_on(self, wrappers: Sequence[Applied], execution: Execution) -> None:
         self.wrappers = arguments.worn(self.rule, wrappers)
-        self.state_dtype = arguments.state_dtype(self.rule, state_dtype)
+        self.execution = execution
         self.own = wrapped(self.rule, self.wrappers)
         self.beside = wrapped(routing.FALLBACK, self.wrappers) if self.rule.least_axes else self.own
         self.clipped = False  # whether the last step shortened a gradient
+        self.skips = "skip_nonfinite_limit" in self.own.hyper
+        self.shares = self.own.initial_shared is not None
+        self.planned: Planned | None = None  # the step, if nothing changes
         self._evaluating = False
         self._displaced = False  # whether parameters are where the second gradient is taken
         self._second = False  # whether the gradients that are there are second ones
@@ -97,6 +108,11 @@ class RuleOptimizer(torch.optim.Optimizer):
     def routes(self) -> str:
         """Which rule moves which parameters, and why, in words."""
         return routing.words(self.param_groups, self.rule)
+
+    @property
+    def runs(self) -> str:
+        """Which backend ran the last step of which parameters, in words."""
+        return "No step was taken yet." if self.planned is None else self.planned.words
 
     @staticmethod
     def _checked(rule: Rule, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,21 +164,11 @@ class RuleOptimizer(torch.optim.Optimizer):
         return rule.defaults() | routing.fallback_defaults(self.fallback, self.defaults, self.rule)
 
     def _complete_state(self, rule: Rule, parameter: Tensor, values: Any) -> None:
-        complete(rule, parameter, self.state[parameter], values, self.state_dtype)
+        complete(rule, parameter, self.state[parameter], values, self.execution.state_dtype)
 
     # The step.
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Move every parameter that has a gradient; return what the closure, run first, returns.
-
-        With SAM or ASAM a closure is run twice, for the first and the second gradient.
-
-        Raises:
-            InputError: a gradient is of a kind that the rule cannot take. Nothing has moved then.
-            ThalwegError: the weights are those to evaluate with, or SAM's second gradient is missing.
-            NonFiniteGradients: gradients were not finite in as many steps in a row as `skip_nonfinite` was
-                given as its limit. Nothing has moved then.
-        """
+    def _step(self, closure: Callable[[], Any] | None = None) -> Any:
         self._refuse_elsewhere("step")
         loss = None
         if closure is not None:
@@ -177,21 +183,33 @@ class RuleOptimizer(torch.optim.Optimizer):
                 "first ones. Compute them inside `with optimizer.perturbed():`, or call step(closure)."
             )
         self._second = self.clipped = False
-        with torch.no_grad():
-            rows, counts = rows_of(self)  # all, so that a refusal is in time
-        if not rows:
-            return loss
-        done = eager.advance(rows, scalars.shared(self))
+        done = planned.advanced(self)
         self.clipped = done.clipped
-        if done.skipped:
+        if done.skipped is not NEVER and done.skipped:
             self._skip()
             return loss
-        for count in counts:
-            count += 1
-        scalars.put(self, {"skipped_in_a_row": 0})
+        if self.skips:
+            scalars.put(self, {"skipped_in_a_row": 0})
         for numbers in done.shared.values():
             scalars.put(self, {name: float(x) for name, x in numbers._asdict().items()})
         return loss
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Move every parameter that has a gradient; return what the closure, run first, returns.
+
+        With SAM or ASAM a closure is run twice, for the first and the second gradient.
+
+        Raises:
+            InputError: a gradient is of a kind that the rule cannot take, or parameters overlap in memory.
+                Nothing has moved then.
+            ThalwegError: the weights are those to evaluate with, or SAM's second gradient is missing.
+            NonFiniteGradients: gradients were not finite in as many steps in a row as `skip_nonfinite` was
+                given as its limit. Nothing has moved then.
+        """
+        return (self._watched_step if planned.watched(self) else self._step)(closure)
+
+    _watched_step = torch.optim.Optimizer.profile_hook_step(_step)
+    step.hooked = True  # type: ignore[attr-defined]  # PyTorch is not to wrap it: hooks are rare, and cost
 
     def _refuse_elsewhere(self, what: str) -> None:
         if self._evaluating:
@@ -296,7 +314,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         """
         if not self._evaluating and self.two_faced:
             self._refuse_elsewhere("eval")
-            faces.show(self.param_groups, self.state, self.rule_of, self.state_dtype)
+            faces.show(self.param_groups, self.state, self.rule_of, self.execution.state_dtype)
             self._evaluating = True
 
     def train(self) -> None:
@@ -356,28 +374,11 @@ class RuleOptimizer(torch.optim.Optimizer):
             InputError: the state is another method's, or lacks a buffer or parameters, or has other ones.
                 Nothing was changed then.
         """
-        # Between the hooks of the user: what theirs return is loaded, and theirs see what was kept.
-        final: dict[str, Any] = {}
+        states.load(self, state_dict, strict, super().load_state_dict)
 
-        def examine(_: torch.optim.Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
-            final.update(states.examined(saved, self, strict))
-            return final
-
-        def keep(_: torch.optim.Optimizer) -> None:
-            states.keep(final, self)
-            self._evaluating = any(faces.TRAINED in state for state in self.state.values())
-            self._complete_groups()
-
-        last = self.register_load_state_dict_pre_hook(examine)
-        first = self.register_load_state_dict_post_hook(keep, prepend=True)
-        try:
-            super().load_state_dict(state_dict)
-        finally:
-            last.remove()
-            first.remove()
-
-    def _complete_groups(self) -> None:
-        """Give groups from elsewhere the hyperparameters that are Thalweg's own, and scalars."""
+    def settle(self) -> None:
+        """Take in states and groups from elsewhere: see which weights are in place; complete the groups."""
+        self._evaluating = any(faces.TRAINED in kept for kept in self.state.values())
         for group in self.param_groups:
             rule = self.rule_of(group)
             missing = self._defaults(rule)
@@ -387,13 +388,12 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         kept: dict[str, Any] = super().__getstate__()
-        return kept | {"worn": self.wrappers, "state_dtype": self.state_dtype, "fallback": self.fallback}
+        return kept | {"worn": self.wrappers, "execution": self.execution, "fallback": self.fallback}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         copied = "worn" in state  # a copy or what was pickled; PyTorch comes here when it loads a state, too
         if copied:
-            self._put_on(state.pop("worn"), state.pop("state_dtype"))
+            self._put_on(state.pop("worn"), state.pop("execution"))
         super().__setstate__(state)
         if copied:
-            self._evaluating = any(faces.TRAINED in kept for kept in self.state.values())
-            self._complete_groups()
+            self.settle()

@@ -1,6 +1,6 @@
 """From parameters of torch, with their gradients and states, to the rows that a backend moves."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import torch
@@ -100,22 +100,33 @@ def taken(rule: Rule, parameter: Tensor, values: Values) -> Tensor:
     return gradient.coalesce()
 
 
-def rows_of(optimizer: Any) -> tuple[list[Row], list[Tensor]]:
-    """Return the parameters of an optimizer that have a gradient, and the counts of their steps."""
-    rows, counts = [], []
+def rows_of(
+    optimizer: Any, wanted: Container[int] | None = None
+) -> tuple[list[Row], list[Tensor], list[Tensor]]:
+    """Return the parameters that have a gradient as rows, the counts of their steps, and themselves.
+
+    Args:
+        optimizer: whose groups and states to read; states are completed.
+        wanted: the ids of parameters to return; None: all.
+    """
+    rows, counts, parameters = [], [], []
     for place, group in enumerate(optimizer.param_groups):
         rule, numbers = optimizer.rule_of(group), plain(group)
         values = rule.values(numbers)
-        peak = numbers.get("initial_lr", numbers["lr"])  # PyTorch's schedulers, and ours, put it there
-        multiplier = numbers["lr"] / peak if peak else 1.0
+        multiplier = multiplier_of(numbers)
         for parameter in group["params"]:
-            if parameter.grad is None:
+            if parameter.grad is None or (wanted is not None and id(parameter) not in wanted):
                 continue
             gradient = taken(rule, parameter, values)
-            if optimizer.state_dtype is not None and not gradient.is_complex():
-                gradient = gradient.to(optimizer.state_dtype)
             state = optimizer.state[parameter]
-            complete(rule, parameter, state, values, optimizer.state_dtype)
+            complete(rule, parameter, state, values, optimizer.execution.state_dtype)
             counts.append(state["step"])
+            parameters.append(parameter)
             rows.append(row_of(rule, parameter, gradient, state, values, place, multiplier))
-    return rows, counts
+    return rows, counts, parameters
+
+
+def multiplier_of(numbers: Mapping[str, Any]) -> float:
+    """Return what of a group's rate is a schedule's doing."""
+    peak = numbers.get("initial_lr", numbers["lr"])  # PyTorch's schedulers, and ours, put it there
+    return numbers["lr"] / peak if peak else 1.0

@@ -1,6 +1,6 @@
 """States of optimizers: matched by name, checked before anything is changed, copied."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -16,6 +16,32 @@ from thalweg.rules.base import Rule
 Group = Mapping[str, Any]
 ROUTE = ("rule", BECAUSE)  # where a group goes is the optimizer's to say, not a state's
 SAME_METHOD = "Load a state that the same method has saved, or see optim.convert and optim.change."
+
+
+def load(
+    optimizer: Any, state_dict: dict[str, Any], strict: bool, parent: Callable[[dict[str, Any]], None]
+) -> None:
+    """Have PyTorch load a state, examined before and completed after, between the hooks of the user.
+
+    What their hooks return is what is loaded, and theirs see what was kept.
+    """
+    final: dict[str, Any] = {}
+
+    def examine(_: torch.optim.Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
+        final.update(examined(saved, optimizer, strict))
+        return final
+
+    def take(_: torch.optim.Optimizer) -> None:
+        keep(final, optimizer)
+        optimizer.settle()
+
+    last = optimizer.register_load_state_dict_pre_hook(examine)
+    first = optimizer.register_load_state_dict_post_hook(take, prepend=True)
+    try:
+        parent(state_dict)
+    finally:
+        last.remove()
+        first.remove()
 
 
 def examined(saved: Mapping[str, Any], optimizer: Any, strict: bool) -> Mapping[str, Any]:

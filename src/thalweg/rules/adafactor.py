@@ -48,14 +48,15 @@ def _clock(t: Array, h: Values, around: Surroundings) -> Clock:
 def _direction(p: Array, g: Array, s: State, h: Values, c: Clock) -> tuple[Array, State]:
     eps1 = machine_epsilon(p) if h.eps[0] is None else h.eps[0]
     if isinstance(s, FactoredState):
-        r = s.row_var + c.new * (mean_over(g * g, (-1,)) - s.row_var)
-        k = s.col_var + c.new * (mean_over(g * g, (-2,)) - s.col_var)
-        v = r / maximum(mean_over(r, (-2,)), eps1) * k
+        squares = g * g
+        r = s.row_var + c.new * (mean_over(squares, (-1,)) - s.row_var)
+        k = s.col_var + c.new * (mean_over(squares, (-2,)) - s.col_var)
+        v_root = sqrt(r / maximum(mean_over(r, (-2,)), eps1)) * sqrt(k)
         kept: State = FactoredState(r, k)
     else:
         v = s.variance + c.new * (g * g - s.variance)
-        kept = WholeState(v)
-    u = g / maximum(sqrt(v), eps1)
+        v_root, kept = sqrt(v), WholeState(v)
+    u = g / maximum(v_root, eps1)
     p_rms, u_rms = sqrt(mean_over(p * p, c.axes)), sqrt(mean_over(u * u, c.axes))
     d = c.share * maximum(p_rms, h.eps[1]) / maximum(u_rms / h.d, 1.0) * u
     return d, kept

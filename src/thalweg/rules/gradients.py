@@ -21,6 +21,7 @@ from thalweg.rules.base import Scope, own_axes, unit_axes
 from thalweg.rules.ops import (
     Array,
     abs,
+    any_of,
     cast,
     gather,
     in_float64,
@@ -31,6 +32,7 @@ from thalweg.rules.ops import (
     spread,
     sqrt,
     sum_over,
+    total,
     where,
     zeros_like,
 )
@@ -44,10 +46,6 @@ def _axes(row: Row) -> tuple[int, ...]:
     return own_axes(row.gradient, row.replicas)
 
 
-def _added(numbers: list[Array]) -> Array:
-    return sum(numbers[1:], numbers[0])
-
-
 def _any(row: Row, condition: Array) -> Array:
     """Tell whether a condition holds anywhere in a row; (K,) where there are replicas."""
     return gather(sum_over(condition, _axes(row)), row.replicas) > 0
@@ -56,13 +54,13 @@ def _any(row: Row, condition: Array) -> Array:
 def _clipped(rows: list[Row], limit: str) -> Transformed:
     """Shorten the gradients of some rows together, to the length that the hyperparameter of each row says."""
     squares = [gather(sum_over(in_float64(r.gradient) ** 2, _axes(r)), r.replicas) for r in rows]
-    norm = sqrt(_added(squares))
+    norm = sqrt(total(squares))
     shares = [minimum(getattr(r.values, limit) / (norm + TINY), 1.0) for r in rows]
     shorter = [
         r._replace(gradient=r.gradient * spread(share, r.gradient))
         for r, share in zip(rows, shares, strict=True)
     ]
-    return Transformed(shorter, _added([share < 1 for share in shares]) > 0)
+    return Transformed(shorter, any_of([share < 1 for share in shares]))
 
 
 def clip_value(rows: list[Row]) -> Transformed:
@@ -72,7 +70,7 @@ def clip_value(rows: list[Row]) -> Transformed:
         g, limit = row.gradient, spread(row.values.clip_value_limit, row.gradient)
         ready.append(row._replace(gradient=minimum(maximum(g, -limit), limit)))
         clipped.append(_any(row, abs(g) > limit))
-    return Transformed(ready, _added(clipped) > 0)
+    return Transformed(ready, any_of(clipped))
 
 
 def clip_norm(rows: list[Row]) -> Transformed:
@@ -91,7 +89,7 @@ def clip_group_norm(rows: list[Row]) -> Transformed:
         clipped.append(done.clipped)
         for place, row in zip(places, done.rows, strict=True):
             ready[place] = row
-    return Transformed(ready, _added(clipped) > 0)
+    return Transformed(ready, any_of(clipped))
 
 
 def agc(rows: list[Row]) -> Transformed:
@@ -106,7 +104,7 @@ def agc(rows: list[Row]) -> Transformed:
         share = minimum(limit / maximum(g_norm, TINY), 1.0)
         ready.append(row._replace(gradient=g * cast(share, g)))
         clipped.append(_any(row, share < 1))
-    return Transformed(ready, _added(clipped) > 0)
+    return Transformed(ready, any_of(clipped))
 
 
 def centralise(rows: list[Row]) -> Transformed:
@@ -120,7 +118,7 @@ def centralise(rows: list[Row]) -> Transformed:
 
 def skip_nonfinite(rows: list[Row]) -> Transformed:
     """Say whether a gradient is not finite; the others, which nobody will use, become zeros then."""
-    skipped = _added([_any(row, ~(abs(row.gradient) < math.inf)) for row in rows]) > 0
+    skipped = any_of([_any(row, ~(abs(row.gradient) < math.inf)) for row in rows])
 
     def emptied(g: Array) -> Any:
         return where(spread(skipped, g) > 0, zeros_like(g), g)

@@ -6,7 +6,14 @@ from typing import NamedTuple
 from thalweg.hyper import ANY, AT_LEAST_0, UNIT, Choice, Flag, Integer, Interval, Real, Reals
 from thalweg.rules.about import About
 from thalweg.rules.base import MAXIMIZE, Clock, Decay, Rule, Scope, State, Surroundings, Values
-from thalweg.rules.ops import Array, addmm, as_matrix, bfloat16, cast, lerp, maximum, norm_over
+from thalweg.rules.ops import Array, as_matrix, bfloat16, cast, lerp, maximum, norm_over
+from thalweg.rules.products import addmm, plus_identity, product, symmetric_addmm, symmetric_product
+
+# On one Gram matrix rounding errors grow by up to a² a step: after three steps a new one is computed. In
+# bfloat16 X is then up to twice as far from the exact polynomial as with one for every step; five steps on
+# one can miss it altogether.
+TOGETHER = 3
+GRAM_FROM = 256  # the shorter side from which the products, and not their number, cost most
 
 
 class MuonState(NamedTuple):
@@ -33,14 +40,34 @@ def _direction(p: Array, g: Array, s: State, h: Values, c: Clock) -> tuple[Array
     x = bfloat16(u) if h.precision == "bfloat16" else u
     x = as_matrix(x / maximum(norm_over(x, c.axes), h.eps), c.axes)
     rows, columns = x.shape[-2:]
-    x = x.mT if rows > columns else x
-    first, third, fifth = as_matrix(h.ns_coefficients, c.axes)
-    for _ in range(h.ns_steps):
-        gram = x @ x.mT
-        x = addmm(x, addmm(gram, gram, gram, third, fifth), x, first, 1.0)
-    x = x.mT if rows > columns else x
-    d = _scale(h.adjust_lr_fn, rows, columns) * cast(x, p).reshape(p.shape)
-    return d, MuonState(m)
+    for together in _grouped(h.ns_steps, min(rows, columns), max(rows, columns)):
+        x = _moved(x, as_matrix(h.ns_coefficients, c.axes), together)
+    d, scale = cast(x, p).reshape(p.shape), _scale(h.adjust_lr_fn, rows, columns)
+    return d if scale == 1 else scale * d, MuonState(m)
+
+
+def _grouped(steps: int, short: int, long: int) -> list[int]:
+    """Return how many steps are taken at a time: one, or up to three where the matrix is long enough."""
+    if short < GRAM_FROM or 2 * long < 3 * short:
+        return [1] * steps
+    groups = -(-steps // TOGETHER)
+    return [steps // groups + (place < steps % groups) for place in range(groups)]
+
+
+def _moved(x: Array, coefficients: tuple[Array, ...], steps: int) -> Array:
+    """Return X after some Newton–Schulz steps: QX, or XQ for a tall X, Q a polynomial of its Gram matrix."""
+    first, third, fifth = coefficients
+    tall = x.shape[-2] > x.shape[-1]
+    gram = symmetric_product(x.mT, x) if tall else symmetric_product(x, x.mT)
+    factor = symmetric_addmm(gram, gram, gram, third, fifth)
+    if steps == 1:
+        return addmm(x, x, factor, first, 1.0) if tall else addmm(x, factor, x, first, 1.0)
+    q = factor = plus_identity(factor, first)
+    for _ in range(steps - 1):  # A ← PAP, P ← aI + bA + cA², Q ← PQ; all are symmetric and commute
+        gram = symmetric_product(symmetric_product(factor, gram), factor)
+        factor = plus_identity(symmetric_addmm(gram, gram, gram, third, fifth), first)
+        q = symmetric_product(factor, q)
+    return product(x, q) if tall else product(q, x)
 
 
 def _scale(adjust_lr_fn: str | None, rows: int, columns: int) -> float:
@@ -63,7 +90,9 @@ ns_steps times: A = XXᵀ,  X ← aX + (bA + cA²)X
         "Jordan et al. 2024 (kellerjordan.github.io/posts/muon); match_rms_adamw: Liu et al. 2025 "
         "(arXiv 2502.16982). As PyTorch, in its order of operations. Departures: filters are taken, as "
         "Jordan does, and not refused; with precision 'parameter' nothing is rounded to bfloat16. NumPy has "
-        "no bfloat16 and always computes in the parameter's type."
+        "no bfloat16 and always computes in the parameter's type. Where a matrix has sides of 256 or more, "
+        "and one is at least 1.5 times the other, up to three steps are taken on one Gram matrix (Gram "
+        "Newton–Schulz, dao-lab.ai/blog/2026/gram-newton-schulz): the same polynomial, rounded elsewhere."
     ),
     hyper={
         "lr": Real(1e-3, "rate γ", AT_LEAST_0),
@@ -99,7 +128,8 @@ ns_steps times: A = XXᵀ,  X ← aX + (bA + cA²)X
             "Jordan et al.: Muon: An optimizer for hidden layers in neural networks, "
             "kellerjordan.github.io/posts/muon"
         ),
-        cost="15 products of matrices a step, 3 for each Newton–Schulz step; one buffer",
+        cost="15 products of matrices a step, 3 for each Newton–Schulz step (of long matrices the work of "
+        "half as many); one buffer",
         take="The hidden matrices and filters of networks, with AdamW for everything else.",
         avoid="Embeddings, heads and vectors, which the AdamW beside it takes.",
         differs=(

@@ -14,6 +14,9 @@ Array = Any  # a NumPy array, a torch tensor, or a number
 
 
 def _namespace(*arrays: Array) -> Any:
+    for x in arrays:
+        if (own := getattr(x, "namespace", None)) is not None:  # what a compiled backend traces
+            return own
     torch = sys.modules.get("torch")
     if torch is not None and any(isinstance(x, torch.Tensor) for x in arrays):
         return torch
@@ -124,13 +127,35 @@ def norm_over(x: Array, axes: tuple[int, ...]) -> Array:
     return _namespace(x).linalg.vector_norm(x, dim=axes, keepdim=True) if axes else abs(x)
 
 
+def total(numbers: list[Array]) -> Array:
+    """Return the sum over all rows of a step, of one number each, or of (K,) where there are replicas.
+
+    >>> total([1.0, 2.0])
+    3.0
+    """
+    space = _namespace(*numbers)
+    return space.total(numbers) if hasattr(space, "total") else sum(numbers[1:], numbers[0])
+
+
+def any_of(conditions: list[Array]) -> Array:
+    """Return whether a condition holds in any row of a step; (K,) where there are replicas.
+
+    >>> any_of([False, True])
+    True
+    """
+    space = _namespace(*conditions)
+    if hasattr(space, "any_of"):
+        return space.any_of(conditions)
+    return sum(conditions[1:], conditions[0]) > 0
+
+
 def mean_over(x: Array, axes: tuple[int, ...]) -> Array:
     """Return the mean over some axes, which stay with length 1; of no elements at all it is 0.
 
     >>> mean_over(np.array([3.0, 5.0]), (-1,)).tolist(), mean_over(np.ones((2, 0)), (-1,)).tolist()
     ([4.0], [[0.0], [0.0]])
     """
-    return sum_over(x, axes) / max(1, count(x, axes))
+    return sum_over(x, axes) / (count(x, axes) or 1)
 
 
 def machine_epsilon(x: Array) -> float:
@@ -228,20 +253,6 @@ def as_matrix(x: Array, axes: tuple[int, ...]) -> Array:
     return x.reshape(*x.shape[:lead], math.prod(x.shape[lead:]))
 
 
-def addmm(x: Array, y: Array, z: Array, beta: Array, alpha: Array) -> Array:
-    """Return βx + α·(y @ z), rounded once on torch where β and α are plain numbers.
-
-    >>> addmm(np.eye(1), np.eye(1), np.eye(1), 2.0, 3.0).tolist()
-    [[5.0]]
-    """
-    plain = isinstance(beta, int | float) and isinstance(alpha, int | float)
-    if _namespace(x) is np or not plain:
-        return beta * x + alpha * (y @ z)
-    if x.ndim == 2:
-        return _namespace(x).addmm(x, y, z, beta=beta, alpha=alpha)
-    return _namespace(x).baddbmm(x, y, z, beta=beta, alpha=alpha)
-
-
 def identity(like: Array) -> Array:
     """Return the identity of the size of square matrices, in their dtype and on their device.
 
@@ -294,6 +305,8 @@ def take(x: Array, places: Array, axis: int) -> Array:
     """
     if _namespace(x) is np:
         return np.take_along_axis(x, places, axis)
+    if places.numel() == places.shape[axis]:  # the same for all: much faster
+        return x.index_select(axis, places.flatten())
     return _namespace(x).take_along_dim(x, places, axis)
 
 

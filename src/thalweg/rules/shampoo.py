@@ -16,6 +16,7 @@ from thalweg.rules.ops import (
     where,
     zeros_like,
 )
+from thalweg.rules.products import product, symmetric_addmm, symmetric_product
 
 
 class ShampooState(NamedTuple):
@@ -66,12 +67,13 @@ def _clock(t: Array, h: Values, around: Surroundings) -> Clock:
 def _direction(p: Array, g: Array, s: State, h: Values, c: Clock) -> tuple[Array, State]:
     shape, momentum = p.shape, h.momentum
     g, h, c = as_matrix((g, h, c), c.axes)
-    left, right = s.precond_0 + g @ g.mT, s.precond_1 + g.mT @ g
+    left = symmetric_addmm(s.precond_0, g, g.mT, 1.0, 1.0)
+    right = symmetric_addmm(s.precond_1, g.mT, g, 1.0, 1.0)
     left_root, right_root = s.inv_precond_0, s.inv_precond_1
     if due(c.due):
         left_root = where(c.due > 0, _inverse_fourth_root(left, h.eps), left_root)
         right_root = where(c.due > 0, _inverse_fourth_root(right, h.eps), right_root)
-    d = (left_root @ g @ right_root).reshape(shape)
+    d = product(product(left_root, g), right_root).reshape(shape)
     kept: tuple[Array, ...] = (left, right, left_root, right_root)
     if isinstance(s, ShampooMomentumState):
         d = momentum * s.momentum_buffer + d
@@ -82,7 +84,7 @@ def _direction(p: Array, g: Array, s: State, h: Values, c: Clock) -> tuple[Array
 def _inverse_fourth_root(x: Array, least: Array) -> Array:
     values, vectors = eigh(x)
     values = maximum(values, least)  # as they are, but for rounding
-    return (vectors * values**-0.25) @ vectors.mT
+    return symmetric_product(vectors * values**-0.25, vectors.mT)
 
 
 SHAMPOO = Rule(

@@ -13,6 +13,7 @@ from thalweg.rules.ops import (
     due,
     eigh,
     falling,
+    lerp,
     maximum,
     orthonormal,
     sqrt,
@@ -21,6 +22,7 @@ from thalweg.rules.ops import (
     where,
     zeros_like,
 )
+from thalweg.rules.products import product, symmetric_addmm
 
 
 class SOAPClock(NamedTuple):
@@ -81,30 +83,33 @@ def _clock(t: Array, h: Values, around: Surroundings) -> Clock:
 def _direction(p: Array, g: Array, s: State, h: Values, c: Clock) -> tuple[Array, State]:
     shape = p.shape
     p, g, m, v, h, c = as_matrix((p, g, s.exp_avg, s.exp_avg_sq, h, c), c.axes)
-    g_turned = c.moving * _turned(g, s)
-    m = h.betas[0] * m + c.moving * c.new1 * g
-    v = h.betas[1] * v + c.new2 * g_turned * g_turned
-    n = _turned_back(_turned(m, s) / (sqrt(v) + h.eps), s)
+    g_turned = _turned(g, s)
+    m = lerp(m, g_turned, c.moving * c.new1)
+    v = lerp(v, g_turned * g_turned, c.moving * c.new2)
+    n = _turned_back(m / (sqrt(v) + h.eps), s)
     d = c.shrunk * n + c.moving * h.weight_decay * p
-    new = {"exp_avg": m.reshape(shape)}
+    new = {}
     if hasattr(s, "L"):
-        new["L"] = c.memory * s.L + c.new * (g @ g.mT)
+        new["L"] = symmetric_addmm(s.L, g, g.mT, c.memory, c.new)
         new["Q_L"], v = _basis(new["L"], s.Q_L, v, c)
     if hasattr(s, "R"):
-        new["R"] = c.memory * s.R + c.new * (g.mT @ g)
+        new["R"] = symmetric_addmm(s.R, g.mT, g, c.memory, c.new)
         new["Q_R"], v_mirrored = _basis(new["R"], s.Q_R, v.mT, c)
         v = v_mirrored.mT
-    return d.reshape(shape), type(s)(**new, exp_avg_sq=v.reshape(shape))
+    kept = type(s)(**new, exp_avg=m, exp_avg_sq=v)
+    if due(c.due):
+        m = where(c.due > 0, _turned(_turned_back(m, s), kept), m)
+    return d.reshape(shape), kept._replace(exp_avg=m.reshape(shape), exp_avg_sq=v.reshape(shape))
 
 
 def _turned(x: Array, s: State) -> Array:
-    x = s.Q_L.mT @ x if hasattr(s, "Q_L") else x
-    return x @ s.Q_R if hasattr(s, "Q_R") else x
+    x = product(s.Q_L.mT, x) if hasattr(s, "Q_L") else x
+    return product(x, s.Q_R) if hasattr(s, "Q_R") else x
 
 
 def _turned_back(x: Array, s: State) -> Array:
-    x = s.Q_L @ x if hasattr(s, "Q_L") else x
-    return x @ s.Q_R.mT if hasattr(s, "Q_R") else x
+    x = product(s.Q_L, x) if hasattr(s, "Q_L") else x
+    return product(x, s.Q_R.mT) if hasattr(s, "Q_R") else x
 
 
 def _basis(outer: Array, q: Array, v: Array, c: Clock) -> tuple[Array, Array]:
@@ -112,7 +117,7 @@ def _basis(outer: Array, q: Array, v: Array, c: Clock) -> tuple[Array, Array]:
     if due(c.first):
         q = where(c.first > 0, eigh(outer)[1], q)
     if due(c.due):
-        power = outer @ q
+        power = product(outer, q)
         order = falling(sum_over(q * power, (-2,)))  # by the eigenvalues that these vectors give
         q = where(c.due > 0, orthonormal(take(power, order, -1)), q)
         v = where(c.due > 0, take(v, order.mT, -2), v)
@@ -125,14 +130,15 @@ SOAP = Rule(
     formula="""
 a filter is a matrix (out, everything else); the first step makes L, R, Q_L, Q_R and does not move
 G' = Q_Lᵀ G Q_R
-M ← β₁M + (1 − β₁)G
+M ← β₁M + (1 − β₁)G'
 V ← β₂V + (1 − β₂)G'²
-N = Q_L [Q_Lᵀ M Q_R / (√V + ε)] Q_Rᵀ
+N = Q_L [M / (√V + ε)] Q_Rᵀ
 θ ← θ − γ·√(1 − β₂ᵗ⁻¹)/(1 − β₁ᵗ⁻¹)·N
 θ ← (1 − γλ)θ
 L ← βL + (1 − β)GGᵀ,  R ← βR + (1 − β)GᵀG,  β = shampoo_beta, else β₂
 Q_L: eigenvectors of L at the first step; then every update_every steps its columns, and the rows of V, in the
-order of diag(Q_LᵀLQ_L), largest first, and Q_L ← Q of the QR of L·Q_L; Q_R alike, with the columns of V""",
+order of diag(Q_LᵀLQ_L), largest first, and Q_L ← Q of the QR of L·Q_L; Q_R alike, with the columns of V;
+and M is turned from the old bases to the new""",
     source=(
         "Vyas et al. 2024 (arXiv 2409.11321), Algorithm 3; bias correction, the first step that does not "
         "move, and decay after the step are those of the authors' code (AdamW's decay comes before it). "
@@ -159,7 +165,7 @@ order of diag(Q_LᵀLQ_L), largest first, and Q_L ← Q of the QR of L·Q_L; Q_R
         family="matrix",
         year=2024,
         paper="Vyas et al.: SOAP: Improving and Stabilizing Shampoo using Adam, arXiv 2409.11321",
-        cost="8 products of matrices a step; a QR of each side every update_every steps; two buffers and two "
+        cost="6 products of matrices a step; a QR of each side every update_every steps; two buffers and two "
         "square matrices a side",
         take="The matrices of language models, where fewer steps are worth dearer ones.",
         avoid="Where steps are cheap or matrices very long: Adam makes more of the time then.",
@@ -168,8 +174,7 @@ order of diag(Q_LᵀLQ_L), largest first, and Q_L ← Q of the QR of L·Q_L; Q_R
             "HeavyBall has β = (0.9, 0.95), turns the bases every 2 steps and leaves out sides above 2048.",
         ),
         wrong=(
-            "The mean M is kept in the original basis, and V in the turned one: when the bases turn, V is "
-            "reordered but not turned.",
+            "When the bases turn, only M turns with them: V, whose entries are squares, is merely reordered.",
         ),
     ),
 )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from thalweg.rules.base import Clock, Decay, Rule, State, Surroundings, Values, nonzero, own_axes
-from thalweg.rules.ops import Array, gather, in_float64, spread, where
+from thalweg.rules.ops import Array, gather, in_float64, spread, total, where
 
 
 class Row(NamedTuple):
@@ -103,8 +103,8 @@ def _reduced(
         part, state = rule.partial(row.parameter, g, row.state, h, c)
         sums.append(type(part)(*(gather(x, row.replicas) for x in part)))
         ready[place], values = row._replace(state=_held_state(skipped, row.state, state)), row.values
-    total = type(sums[0])(*(sum(column[1:], column[0]) for column in zip(*sums, strict=True)))
-    combined = rule.combine(shared, total, values)
+    added = type(sums[0])(*(total(list(column)) for column in zip(*sums, strict=True)))
+    combined = rule.combine(shared, added, values)
     if skipped is False:
         return ready, combined
     return ready, type(combined)(*(where(skipped, x, y) for x, y in zip(shared, combined, strict=True)))

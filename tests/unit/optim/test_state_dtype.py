@@ -43,10 +43,12 @@ def test_steps_equal_those_in_float32_rounded_at_each_step(name: str) -> None:
             full.copy_(full.to(HALF))  # the parameter is rounded, the state is not
 
         assert half.dtype == HALF
-        assert torch.equal(half.to(FULL), full)
+        # Sums over all elements are added up in another order where elements have another size.
+        apart = 1e-6 if RULES[name].initial_shared else 0.0
+        torch.testing.assert_close(half.to(FULL), full, rtol=apart, atol=apart * 1e-6)
         for key, value in narrow.state[half].items():
             assert value.dtype == FULL
-            assert torch.equal(value, wide.state[full][key])
+            torch.testing.assert_close(value, wide.state[full][key], rtol=apart, atol=apart * 1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -69,7 +71,7 @@ def test_the_states_survive_saving_and_copies(name: str) -> None:
             w.grad = slope
             each.step()
 
-    assert twin.state_dtype == FULL
+    assert twin.execution.state_dtype == FULL
     for w, each in ((twin_leaf, twin), (other_leaf, other)):
         assert torch.equal(w, half)
         assert {x.dtype for x in each.state[w].values()} == {FULL}
