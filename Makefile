@@ -5,7 +5,7 @@ PYTHON ?= python3
 # They would lead the environment's Python to another installation's packages.
 unexport PYTHONHOME PYTHONPATH
 
-.PHONY: help showdown test test-slow check lint types layers bench docs
+.PHONY: help showdown test test-slow check lint types layers bench bench-step docs
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1	/p' Makefile
@@ -32,10 +32,13 @@ types: .venv/.installed  ## strict types of src/
 layers: .venv/.installed  ## who may import whom
 	.venv/bin/lint-imports
 
-bench: .venv/.peers  ## the benchmarks: each prints a ratio against a named peer
-	@for file in benchmarks/[!_]*.py; do \
+bench: .venv/.peers  ## the benchmarks but bench-step: each prints a ratio against a named peer
+	@for file in $(filter-out benchmarks/step.py,$(wildcard benchmarks/[!_]*.py)); do \
 		echo "== $$file"; .venv/bin/python "$$file" || exit; \
 	done
+
+bench-step: .venv/.peers  ## a step of every method, on five lists of tensors: hours; see ARGS=--help
+	.venv/bin/python benchmarks/step.py $(ARGS)
 
 docs: .venv/.installed  ## write the references of commands and methods anew
 	.venv/bin/python -m thalweg.cli.reference commands > .venv/commands.md

@@ -2,9 +2,11 @@
 
 import json
 import platform
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,25 @@ def interleaved(candidates: Mapping[str, Callable[[], float]], repeats: int) -> 
     return measured
 
 
+def interleaved_within(
+    candidates: Mapping[str, Callable[[], float]], seconds: float, least: int = 3, most: int = 200
+) -> dict[str, list[float]]:
+    """Run candidates in turn, every other round backwards, until the time is up.
+
+    There are at least three rounds, unless they take four times as long. No round is thrown away: the
+    candidates are to have been run before.
+    """
+    measured: dict[str, list[float]] = {name: [] for name in candidates}
+    start = time.perf_counter()
+    for done in range(most):
+        spent = time.perf_counter() - start
+        if done and spent + spent / done > seconds * (1 if done >= least else 4):
+            break
+        for name in list(candidates)[:: -1 if done % 2 else 1]:
+            measured[name].append(candidates[name]())
+    return measured
+
+
 def ratios(measured: Mapping[str, list[float]], name: str, peer: str) -> list[float]:
     """Return one candidate's time divided by its peer's, round by round."""
     return [a / b for a, b in zip(measured[name], measured[peer], strict=True)]
@@ -57,6 +78,15 @@ def conditions(threads: int | None = None) -> dict[str, Any]:
     return found
 
 
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those packages that are installed."""
+    found = {}
+    for name in packages:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
 def show(rows: list[tuple[str, ...]]) -> None:
     """Print rows as a table: the first is the head, the first column words, the others numbers."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -67,11 +97,29 @@ def show(rows: list[tuple[str, ...]]) -> None:
             print("─" * (sum(widths) + 2 * (len(widths) - 1)))
 
 
+def markdown(rows: list[tuple[str, ...]]) -> str:
+    """Return rows as a table of Markdown: the first is the head, the first column words."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|---" + "|---:" * (len(rows[0]) - 1) + "|", *lines[1:]])
+
+
 def save(name: str, where: Mapping[str, Any], results: Any) -> None:
     """Print where it was measured, and write it with the results to ``benchmarks/results``."""
-    print("; ".join(f"{key} {value}" for key, value in where.items()))
-    RESULTS.mkdir(exist_ok=True)
+    print(words(where))
     path = RESULTS / f"{name}.json"
-    data = {"measured_at": datetime.now(UTC).isoformat(timespec="seconds"), "conditions": where}
-    path.write_text(json.dumps({**data, "results": results}, indent=2, ensure_ascii=False) + "\n")
+    write(path, where, results)
     print(f"Results: {path.relative_to(ROOT)}")
+
+
+def words(where: Mapping[str, Any]) -> str:
+    """Return in one line where it was measured."""
+    return "; ".join(f"{key} {value}" for key, value in where.items())
+
+
+def write(path: Path, where: Mapping[str, Any], results: Any) -> None:
+    """Write results with their conditions; a file that was there is replaced at once, or left as it is."""
+    data = {"measured_at": datetime.now(UTC).isoformat(timespec="seconds"), "conditions": where}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".part")
+    draft.write_text(json.dumps({**data, "results": results}, indent=2, ensure_ascii=False) + "\n")
+    draft.replace(path)

@@ -1,131 +1,160 @@
-"""What one step of an optimizer costs: each class of thalweg.optim against PyTorch's of the same name.
+"""What one step of every method costs, beside the speed of memory and the same method elsewhere.
 
-    python benchmarks/step.py
+    python benchmarks/step.py [--rules adam,adamw] [--shapes mlp,small] [--peers torch,fused] [--seconds 10]
+    python benchmarks/step.py --markdown
 
-PyTorch's is taken as it is by default, with ``foreach=False`` (one parameter after the other, as ours
-works), and with ``fused=True`` where there is such a kernel. Ours is the eager backend: it runs the text
-of the rule as it stands, operation by operation, and is not meant to win. The gradient stays the same
-throughout. One thread; the time is the processor's. The tables hold for a process that has freed something
-large before (see `keep_freed_memory`); Adam is also measured in processes that have not.
+Five lists of tensors: one vector of 25 million (a matrix for methods about matrices), ResNet-50, GPT-2 small,
+the MLP 784–128–10, a thousand vectors of a thousand. Gradients are in place, and stay the same. Candidates
+run in turn, every other round backwards, on all cores, by the clock; milliseconds are medians, and ratios are
+medians of the ratios of each round. Rounds are repeated for so many seconds a method and list; a method with
+a costly step every so often (SOAP) is measured over whole periods. Bytes are what a single pass over
+parameters, gradients and states must move (see `_candidates.bytes_moved`), and are held against the triad of
+the same rounds (`_bandwidth.Triad`); the two small lists fit into the caches, which are faster. What takes
+over a minute a step, or more memory than there is, is left out, and it says so.
+
+A run of everything takes hours; `--add` puts it together from several. Results are written after each method
+on each list, so that what was measured survives Ctrl-C. `--markdown` measures nothing, and prints the last
+results for the documentation.
 """
 
-import time
-from collections.abc import Callable
-from multiprocessing import get_context
-from statistics import median
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import click
 import torch
-from _common import conditions, interleaved, keep_freed_memory, ratios, save, show
-from torch import Tensor
+from _bandwidth import Triad
+from _common import RESULTS, conditions, keep_freed_memory, markdown, show, versions, words, write
+from _fresh import first_use, peak_memory
+from _measuring import Setting, measured
+from _peers import PEERS
+from _shapes import SHAPES
+from _tables import number, remarks, table, verdicts
 
-from thalweg import optim
-from thalweg.tasks import mlp
+from thalweg.errors import InputError, nearest
+from thalweg.progress import Bar
+from thalweg.rules.catalogue import CATALOGUE
 
-REPEATS = 15
-FRESH = 6
-RATE = 1e-6  # small, so that the numbers stay ordinary however many steps are measured
-METHODS: dict[str, dict[str, Any]] = {
-    "SGD": {},
-    "SGD with momentum": {"momentum": 0.9},
-    "Adagrad": {},
-    "RMSprop": {},
-    "Adam": {},
-    "AdamW": {},
-}
-FUSED = ("SGD", "Adagrad", "Adam", "AdamW")
-OURS = "thalweg"
+PARTS = ("steps", "first_use", "memory")
+PACKAGES = ("jax", "optax", "pytorch-optimizer", "heavyball", "lion-pytorch", "prodigyopt", "dadaptation",
+            "schedulefree")  # fmt: skip
+CAPTION = "medians; in brackets how many times as long as ours; † with other buffers than ours"
 
 
-def network() -> list[Tensor]:
-    """Return the four parameters of MNIST's MLP 784–128–10."""
-    return list(mlp([784, 128, 10]).parameters())
+def some_of(known: Sequence[str], what: str) -> Callable[..., list[str]]:
+    """Return what reads names with commas between, of those that are known."""
+
+    def read(context: click.Context, option: click.Parameter, given: str | None) -> list[str]:
+        names = list(known) if given is None else [name.strip() for name in given.split(",")]
+        for name in names:
+            if name not in known:
+                raise click.BadParameter(
+                    str(InputError(what, "be a known one", repr(name), nearest(name, known)))
+                )
+        return names
+
+    return read
 
 
-def million() -> list[Tensor]:
-    """Return one parameter of a million numbers."""
-    return [torch.randn(1_000_000, requires_grad=True)]
+def measure_steps(
+    results: dict[str, Any], rules: list[str], shapes: list[str], setting: Setting, keep: Callable[[], None]
+) -> None:
+    """Measure all rules on all lists of tensors, printing a table after each list."""
+    triad = setting.triad
+    tried = ", ".join(f"{name} {number(speed)}" for name, speed in triad.tried.items())
+    print(f"Triad a ← b + s·c, GB/s: {tried}; in place a ← a + s·c: {number(triad.in_place)}")
+    results["bandwidth"] = {"triad": triad.tried, "by": triad.name, "in_place": triad.in_place}
+    for shape in shapes:
+        found: dict[str, Any] = results.setdefault("shapes", {}).setdefault(shape, {})
+        try:
+            with Bar(shape, len(rules)) as bar:
+                for rule in rules:
+                    bar.advance(0, f"{shape}: {rule}")
+                    found[rule] = measured(rule, SHAPES[shape], setting)
+                    keep()
+                    bar.advance(1, f"{shape}: {rule}")
+        finally:
+            print(f"\n{SHAPES[shape].described()}: {CAPTION}")
+            show(table(found))
+            print("\n".join(remarks(found)))
 
 
-def steps(make: Callable[..., torch.optim.Optimizer], parameters: list[Tensor], **options: Any) -> Any:
-    """Return what measures the seconds of one step."""
-    optimizer = make(parameters, lr=RATE, **options)
-    for parameter in parameters:
-        parameter.grad = torch.randn_like(parameter)
-    count = 200 if sum(p.numel() for p in parameters) < 500_000 else 50
-
-    def measure() -> float:
-        start = time.process_time()
-        for _ in range(count):
-            optimizer.step()
-        return (time.process_time() - start) / count
-
-    return measure
+def other_parts(results: dict[str, Any], parts: list[str], backend: str | None) -> None:
+    """Measure what needs fresh processes, and print it."""
+    if "first_use" in parts:
+        results["first_use"] = found = first_use(backend)
+        said = ", ".join(f"{name} {found[name]:.2f}" for name in found if name != "rounds")
+        print(f"\nFirst step of Adam in a fresh process, seconds: {said}")
+    if "memory" in parts:
+        results["memory"] = peak_memory(backend)
+        for name, found in results["memory"].items():
+            print(f"Peak of a step on GPT-2 small, {name}: {100 * found['more']:.2f} % above before it")
 
 
-def compare(title: str, parameters: Callable[[], list[Tensor]]) -> dict[str, object]:
-    """Measure all methods on parameters of one kind, print them, and return medians and ratios."""
-    print(f"\n{title}: µs a step, medians of {REPEATS}; in brackets thalweg / torch")
-    rows: list[tuple[str, ...]] = [("", OURS, "torch, default", "torch, foreach=False", "torch, fused")]
-    results: dict[str, object] = {}
-    for method, options in METHODS.items():
-        name = method.split()[0]
-        ours, theirs = getattr(optim, name), getattr(torch.optim, name)
-        candidates = {
-            OURS: steps(ours, parameters(), **options),
-            rows[0][2]: steps(theirs, parameters(), **options),
-            rows[0][3]: steps(theirs, parameters(), foreach=False, **options),
-        }
-        if name in FUSED:
-            candidates[rows[0][4]] = steps(theirs, parameters(), fused=True, **options)
-        measured = interleaved(candidates, REPEATS)
-        found = {
-            way: {
-                "microseconds": 1e6 * median(times),
-                "thalweg_over_it": median(ratios(measured, OURS, way)),
-            }
-            for way, times in measured.items()
-        }
-        results[method] = found
-        cells = [
-            f"{found[way]['microseconds']:.0f} ({found[way]['thalweg_over_it']:.1f})" if way in found else "–"
-            for way in rows[0][2:]
-        ]
-        rows.append((method, f"{found[OURS]['microseconds']:.0f}", *cells))
-    show(rows)
-    return results
+def show_saved(path: Path) -> None:
+    """Print saved results for the documentation."""
+    saved = json.loads(path.read_text())
+    print(f"{saved['measured_at']}; {words(saved['conditions'])}\n")
+    for shape, found in saved["results"].get("shapes", {}).items():
+        print(f"{SHAPES[shape].described()}; {CAPTION}:\n\n{markdown(table(found))}\n")
+        print("\n".join(f"- {remark}" for remark in remarks(found)), end="\n\n")
+    print("\n".join(f"- {verdict.words()}" for verdict in verdicts(saved["results"])))
 
 
-def fresh(make: Callable[..., torch.optim.Optimizer]) -> float:
-    """Return the microseconds of a step on the million in a process that has freed nothing large."""
-    torch.set_num_threads(1)
-    measure = steps(make, million())
-    return 1e6 * median(measure() for _ in range(3))
-
-
-def fresh_processes() -> dict[str, list[float]]:
-    """Measure Adam on the million in fresh processes, print the extremes, and return all, sorted."""
-    makers = {OURS: optim.Adam, "torch": torch.optim.Adam}
-    with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        times = pool.map(fresh, [*makers.values()] * FRESH, chunksize=1)
-    found = {way: sorted(times[place :: len(makers)]) for place, way in enumerate(makers)}
-    said = "; ".join(f"{way} {values[0]:.0f} to {values[-1]:.0f}" for way, values in found.items())
-    print(f"\nAdam on 1,000,000 numbers in {FRESH} fresh processes each: µs a step: {said}")
-    return found
-
-
-def main() -> None:
-    torch.set_num_threads(1)
+@click.command()
+@click.option("--rules", callback=some_of(list(CATALOGUE), "the rule"), help="Which; all without.")
+@click.option("--shapes", callback=some_of(list(SHAPES), "the list of tensors"), help=", ".join(SHAPES))
+@click.option("--peers", callback=some_of(list(PEERS), "the peer"), help=", ".join(PEERS))
+@click.option("--parts", callback=some_of(PARTS, "the part"), help=", ".join(PARTS))
+@click.option("--seconds", default=10.0, show_default=True, help="Of a rule on a list of tensors.")
+@click.option("--longest", default=60.0, show_default=True, help="Seconds that a step may take.")
+@click.option("--threads", type=click.IntRange(1), help="As many as cores without.")
+@click.option("--backend", help="Passed on to our classes.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=RESULTS / "step.json")
+@click.option("--add", is_flag=True, help="Keep other results of the file, measured with the same code.")
+@click.option("--markdown", "saved", is_flag=True, help="Print the last results; measure nothing.")
+def main(
+    rules: list[str],
+    shapes: list[str],
+    peers: list[str],
+    parts: list[str],
+    seconds: float,
+    longest: float,
+    threads: int | None,
+    backend: str | None,
+    out: Path,
+    add: bool,
+    saved: bool,
+) -> None:
+    """Measure what a step costs."""
+    if saved:
+        show_saved(out)
+        return
+    if threads is not None:  # JAX and kernels have as many threads as there are cores to run on
+        torch.set_num_threads(threads)
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    threads = torch.get_num_threads()
     torch.manual_seed(0)
-    before = fresh_processes()
     keep_freed_memory()
-    results = {
-        "million, Adam, fresh processes": before,
-        "network": compare("MLP 784–128–10, 4 parameters, 101,770 numbers", network),
-        "million": compare("one parameter of 1,000,000 numbers", million),
-    }
-    print()
-    save("step", conditions(threads=1), results)
+    where = conditions(threads) | versions(PACKAGES) | ({"backend": backend} if backend else {})
+    results: dict[str, Any] = json.loads(out.read_text())["results"] if add and out.exists() else {}
+    print(words(where))
+    try:
+        if "steps" in parts:
+            options = {"backend": backend} if backend else {}
+            setting = Setting(Triad(threads), seconds, peers, options, longest)
+            measure_steps(results, rules, shapes, setting, lambda: write(out, where, results))
+        other_parts(results, parts, backend)
+    except KeyboardInterrupt:
+        print("\nBroken off.")
+        sys.exit(130)
+    finally:
+        write(out, where, results)
+        print("\n" + "\n".join(verdict.words() for verdict in verdicts(results)))
+        print(f"Results: {out}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from functools import cache, partial
-from operator import is_
 from typing import Any
 
 import numpy as np
@@ -62,32 +61,30 @@ def _nature(x: Tensor) -> tuple[Any, ...]:
 
 
 class Places:
-    """The addresses of tensors, read anew at each call.
+    """The addresses of as many tensors as were announced, read anew at each call; none of them is held.
 
     >>> import torch
     >>> x = torch.zeros(3)
-    >>> Places([x]).read().tolist() == [x.data_ptr()]
+    >>> Places(1).read([x]).tolist() == [x.data_ptr()]
     True
     """
 
-    def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self.tensors = list(tensors)
-        self.objects = np.array(list(map(id, self.tensors)), np.int64)
-        self.places = np.zeros(len(self.tensors), np.int64)
-        self.given = self.objects.ctypes.data, len(self.tensors), self.places.ctypes.data
+    def __init__(self, count: int) -> None:
+        self.ids: list[int] = []
+        self.objects, self.places = np.zeros(count, np.int64), np.zeros(count, np.int64)
+        self.given = self.objects.ctypes.data, count, self.places.ctypes.data
 
-    def read(self) -> np.ndarray:
-        """Return where the tensors lie now, in an array that the next call overwrites."""
+    def read(self, tensors: Sequence[Tensor]) -> np.ndarray:
+        """Return where tensors lie now, in an array that the next call overwrites."""
         read = _reader()
         if read is None:
-            self.places[:] = [x.data_ptr() for x in self.tensors]
-        else:
-            read(*self.given)
+            self.places[:] = [x.data_ptr() for x in tensors]
+            return self.places
+        ids = list(map(id, tensors))
+        if ids != self.ids:
+            self.ids, self.objects[:] = ids, ids
+        read(*self.given)
         return self.places
-
-    def holds(self, tensors: Sequence[Tensor]) -> bool:
-        """Tell whether these are the very same tensors."""
-        return len(tensors) == len(self.tensors) and all(map(is_, tensors, self.tensors))
 
 
 @cache

@@ -7,7 +7,7 @@ planned anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from operator import attrgetter, is_
 from typing import Any
@@ -44,10 +44,11 @@ def watched(optimizer: Any) -> bool:
 
 def advanced(optimizer: Any) -> eager.Advanced:
     """Move all parameters of an optimizer by one step, as it was planned or is to be planned now."""
-    done = None if optimizer.planned is None else optimizer.planned.moved()
+    done = None if optimizer.planned is None else optimizer.planned.moved(optimizer)
     if done is None:
+        optimizer.planned = None
         optimizer.planned = Planned(optimizer)
-        done = optimizer.planned.moved()
+        done = optimizer.planned.moved(optimizer)
     if done is None:
         raise ThalwegError(
             f"{optimizer.rule.title} must find its parameters at rest in a step; got other ones meanwhile. "
@@ -60,7 +61,7 @@ class Planned:
     """The next steps of an optimizer, for as long as `moved` finds everything as it was.
 
     Args:
-        optimizer: whose parameters have gradients.
+        optimizer: whose parameters have gradients. It is not held, and neither are gradients.
 
     Raises:
         InputError: parameters overlap, or a gradient is of a kind that a rule cannot take.
@@ -68,98 +69,47 @@ class Planned:
 
     @torch.no_grad()
     def __init__(self, optimizer: Any) -> None:
-        self.optimizer = optimizer
         rows, _, parameters = rows_of(optimizer)
         refuse_overlap(optimizer, parameters)
         self.idle = [p for group in optimizer.param_groups for p in group["params"] if p.grad is None]
         self.known = [list(group["params"]) for group in optimizer.param_groups]
-        chosen = self._chosen(rows) if optimizer.execution.backend in ("auto", "kernels") else []
+        chosen = _chosen(optimizer, rows) if optimizer.execution.backend in ("auto", "kernels") else []
         taken = set(chosen)
-        self.rest = {id(p) for place, p in enumerate(parameters) if place not in taken}
-        self.plan: Plan | None = None
+        rest = [p for place, p in enumerate(parameters) if place not in taken]
+        self.rest = set(map(id, rest))
+        self.other = _other(optimizer.execution.backend, rest)
+        self.tensors: _Tensors | None = None
         if chosen:
-            self._lay_out([rows[place] for place in chosen], [parameters[place] for place in chosen])
+            self._lay_out(
+                optimizer, [rows[place] for place in chosen], [parameters[place] for place in chosen]
+            )
 
-    def _chosen(self, rows: Sequence[Row]) -> list[int]:
-        """Return the places of rows that kernels can move: all or none where a wrapper sees all at once."""
-        found: dict[Any, list[int]] = {}
-        kinds: dict[Any, Kind] = {}
-        for place, row in enumerate(rows):
-            try:
-                kind = kind_of(_with_layout(row), self.optimizer.execution.state_dtype)
-            except Untraceable:
-                key = None
-            else:
-                key = kind.key
-                kinds.setdefault(key, kind)
-            found.setdefault(key, []).append(place)
-        together = any(row.rule.transforms for row in rows)
-        if (together and None in found) or not machine.available():
-            return []
-        chosen = []
-        for key, kind in kinds.items():
-            row = rows[found[key][0]]
-            if kernels.traceable(kind, row.values, scalars.shared(self.optimizer)):
-                chosen += found[key]
-            elif together or row.rule.partial is not None:
-                return []
-        for row in rows:  # what adds up over all parameters must see all of them
-            if row.rule.partial is not None and len(chosen) < len(rows):
-                return []
-        return sorted(chosen)
-
-    def _lay_out(self, rows: list[Row], parameters: list[Tensor]) -> None:
-        optimizer = self.optimizer
-        self.plan = plan = Plan(
-            [_with_layout(row) for row in rows], scalars.shared(optimizer), *optimizer.execution[:2]
+    def _lay_out(self, optimizer: Any, rows: list[Row], parameters: list[Tensor]) -> None:
+        ready = [_with_layout(row) for row in rows]
+        self.plan = plan = Plan(ready, scalars.shared(optimizer), *optimizer.execution[:2])
+        self.tensors = _Tensors(
+            optimizer,
+            plan,
+            [rows[place] for place in plan.order],
+            [parameters[place] for place in plan.order],
         )
-        ordered = [rows[place] for place in plan.order]
-        self.parameters = [parameters[place] for place in plan.order]
-        states = [optimizer.state[p] for p in self.parameters]
-        self.states = list(optimizer.state.values())
-        self.kept = list(_entries(self.states))
-        fixed, single = [], []
-        at = 0
-        for index, part in enumerate(plan.parts):
-            names = ordered[at].state._fields
-            here = slice(at, at + part.count)
-            for p, state in zip(self.parameters[here], states[here], strict=True):
-                fixed += [p, *(state[names[field]] for field in part.kind.fields)]
-            for field, number in enumerate(part.kind.family.numbers):
-                if number:
-                    single.append(((index, field), _Singles([state[names[field]] for state in states[here]])))
-            at += part.count
-        self.fixed, self.singles = Places(fixed), single
-        self.fixed_kinds = Likeness(fixed)
-        self.steps = _Singles([state["step"] for state in states])
-        self.gradients = Places([_gradient(p) for p in self.parameters])
-        self.gradient_kinds = Likeness(self.gradients.tensors)
-        self.relaid = [
-            (place, p)
-            for place, (p, g) in enumerate(zip(self.parameters, self.gradients.tensors, strict=True))
-            if _laid_out_otherwise(p, g)
-        ]
         self.ends = np.cumsum([part.count for part in plan.parts]).tolist()
         self.groups = [
-            _Group(
-                optimizer, plan, place, [i for i, p in enumerate(plan.parts) if p.kind.family.group == place]
-            )
-            for place in dict.fromkeys(part.kind.family.group for part in plan.parts)
+            _Group(optimizer, plan, place) for place in dict.fromkeys(p.kind.family.group for p in plan.parts)
         ]
         self.multipliers = [1.0] * len(plan.parts)
-        self.pointers = np.zeros(0, np.int64)
 
     @property
     def words(self) -> str:
         """Which backend moves which parameters, in words."""
-        by_kernels = 0 if self.plan is None else len(self.parameters)
+        by_kernels = 0 if self.tensors is None else len(self.tensors.parameters)
+        how = "eager operations" if self.other is eager.advance else "one compiled graph"
         parts = [f"{by_kernels} by compiled kernels"] * bool(by_kernels)
-        parts += [f"{len(self.rest)} by eager operations"] * bool(self.rest)
+        parts += [f"{len(self.rest)} by {how}"] * bool(self.rest)
         return f"Parameters moved: {', '.join(parts) or 'none'}."
 
-    def moved(self) -> eager.Advanced | None:
+    def moved(self, optimizer: Any) -> eager.Advanced | None:
         """Move everything by one step; return None, with nothing touched, if it must be planned anew."""
-        optimizer = self.optimizer
         groups = optimizer.param_groups
         if len(groups) != len(self.known):
             return None
@@ -167,45 +117,23 @@ class Planned:
             now = group["params"]
             if len(now) != len(known) or not all(map(is_, now, known)):
                 return None
-        for p in self.idle:
-            if p.grad is not None:
-                return None
-        if self.plan is None:
-            return self._moved_eagerly()
-        if not self._fits():
+        if self.idle and any(p.grad is not None for p in self.idle):
+            return None
+        if self.tensors is None:
+            return self._rest_moved(optimizer)
+        gradients = self.tensors.fit(optimizer)
+        if gradients is None:
             return None
         for group in self.groups:
             if not group.fits(self.multipliers):
                 return None
         if self.rest:
-            self._moved_eagerly()
-        return self._stepped(self.plan)
+            self._rest_moved(optimizer)
+        self.plan.point(self.tensors.pointers, self.tensors.gradient_places.read(gradients))
+        return self._stepped(optimizer, self.tensors)
 
-    def _fits(self) -> bool:
-        """Tell whether all tensors are of the kinds that were planned, and note where they are."""
-        states = self.optimizer.state
-        if len(states) != len(self.states) or not all(map(is_, states.values(), self.states)):
-            return False
-        if not all(map(is_, _entries(self.states), self.kept)):
-            return False
-        if not self.fixed_kinds.holds(self.fixed.tensors):
-            return False
-        gradients = list(map(_gradient, self.parameters))
-        if not self.gradient_kinds.holds(gradients):
-            return False
-        for place, p in self.relaid:
-            gradients[place] = _as_laid_out(p, gradients[place])
-        if not self.gradients.holds(gradients):
-            self.gradients = Places(gradients)  # which holds them until the step is done
-        places = self.fixed.read()
-        if not np.array_equal(places, self.pointers):
-            refuse_overlap(self.optimizer, self.fixed.tensors)
-            self.pointers = places.copy()
-        return True
-
-    def _stepped(self, plan: Plan) -> eager.Advanced:
-        plan.point(self.pointers, self.gradients.read())
-        counts = self.steps.read()
+    def _stepped(self, optimizer: Any, tensors: _Tensors) -> eager.Advanced:
+        plan, counts = self.plan, tensors.steps.read()
         if plan.stochastic:
             plan.salt(counts)
         ts: list[Any] = []
@@ -218,40 +146,123 @@ class Planned:
         done = plan.step(
             ts,
             self.multipliers,
-            {key: single.read()[:, None] for key, single in self.singles},
-            scalars.shared(self.optimizer) if self.optimizer.shares else {},
+            {key: single.read()[:, None] for key, single in tensors.singles},
+            scalars.shared(optimizer) if optimizer.shares else {},
             1.0,
             torch.get_num_threads(),
         )
         if done.skipped:
             return eager.Advanced(done.shared, done.clipped, torch.tensor(True))
-        counts += 1
-        self.steps.writer(*self.steps.given)
-        for key, single in self.singles:
+        tensors.steps.write(counts + 1)
+        for key, single in tensors.singles:
             if key in done.singles:
                 single.write(done.singles[key])
         return eager.Advanced(done.shared, done.clipped, eager.NEVER)
 
     @torch.no_grad()
-    def _moved_eagerly(self) -> eager.Advanced:
-        rows, counts, _ = rows_of(self.optimizer, self.rest)
-        if (dtype := self.optimizer.execution.state_dtype) is not None:
+    def _rest_moved(self, optimizer: Any) -> eager.Advanced:
+        rows, counts, _ = rows_of(optimizer, self.rest)
+        if (dtype := optimizer.execution.state_dtype) is not None:
             rows = [row._replace(gradient=row.gradient.to(dtype)) for row in rows]
-        done = eager.advance(rows, scalars.shared(self.optimizer))
-        if not done.skipped:
+        done = self.other(rows, scalars.shared(optimizer))
+        if done.skipped is eager.NEVER or not done.skipped:
             for count in counts:
                 count += 1
         return done
 
 
+def _chosen(optimizer: Any, rows: Sequence[Row]) -> list[int]:
+    """Return the places of rows that kernels can move: all or none where something sees all at once."""
+    found: dict[Any, list[int]] = {}
+    kinds: dict[Any, Kind] = {}
+    for place, row in enumerate(rows):
+        try:
+            kind = kind_of(_with_layout(row), optimizer.execution.state_dtype)
+        except Untraceable:
+            key = None
+        else:
+            key = kind.key
+            kinds.setdefault(key, kind)
+        found.setdefault(key, []).append(place)
+    if not machine.available():
+        return []
+    shared = scalars.shared(optimizer)
+    traceable = [k for k, kind in kinds.items() if kernels.traceable(kind, rows[found[k][0]].values, shared)]
+    chosen = sorted(place for key in traceable for place in found[key])
+    together = any(row.rule.transforms or row.rule.partial for row in rows)
+    return [] if together and len(chosen) < len(rows) else chosen
+
+
+def _other(backend: str, rest: Sequence[Tensor]) -> Callable[..., eager.Advanced]:
+    """Return what moves the parameters that kernels do not."""
+    if backend == "compiled" or (backend == "auto" and any(p.device.type == "cuda" for p in rest)):
+        from thalweg.backends import compiled  # whose imports take half a second
+
+        return compiled.advance
+    return eager.advance
+
+
+class _Tensors:
+    """The tensors that a plan moves, in its order."""
+
+    def __init__(self, optimizer: Any, plan: Plan, rows: list[Row], parameters: list[Tensor]) -> None:
+        self.parameters = parameters
+        self.states = list(optimizer.state.values())  # of all parameters
+        self.entries = list(_entries(self.states))
+        states = [optimizer.state[p] for p in parameters]
+        self.steps = _Singles([state["step"] for state in states])
+        self.singles: list[tuple[tuple[int, int], _Singles]] = []
+        self.fixed: list[Tensor] = []  # the parameter and its buffers, row by row
+        at = 0
+        for index, part in enumerate(plan.parts):
+            here = slice(at, at + part.count)
+            names = rows[at].state._fields
+            for p, state in zip(parameters[here], states[here], strict=True):
+                self.fixed += [p, *(state[names[field]] for field in part.kind.fields)]
+            for field, number in enumerate(part.kind.family.numbers):
+                if number:
+                    buffers = [state[names[field]] for state in states[here]]
+                    self.singles.append(((index, field), _Singles(buffers)))
+            at += part.count
+        gradients = list(map(_gradient, parameters))
+        self.kinds, self.gradient_kinds = Likeness(self.fixed), Likeness(gradients)
+        self.places, self.gradient_places = Places(len(self.fixed)), Places(len(gradients))
+        self.pointers = np.zeros(0, np.int64)
+        self.otherwise = [
+            (place, p)
+            for place, (p, g) in enumerate(zip(parameters, gradients, strict=True))
+            if _laid_out_otherwise(p, g)
+        ]
+
+    def fit(self, optimizer: Any) -> list[Tensor] | None:
+        """Return the gradients, laid out as parameters; None if anything is not as it was planned."""
+        states = optimizer.state
+        if len(states) != len(self.states) or not all(map(is_, states.values(), self.states)):
+            return None
+        entries = list(_entries(self.states))
+        if len(entries) != len(self.entries) or not all(map(is_, entries, self.entries)):
+            return None
+        gradients = list(map(_gradient, self.parameters))
+        if not (self.kinds.holds(self.fixed) and self.gradient_kinds.holds(gradients)):
+            return None
+        for place, p in self.otherwise:
+            gradients[place] = _as_laid_out(p, gradients[place])
+        places = self.places.read(self.fixed)
+        if not np.array_equal(places, self.pointers):
+            refuse_overlap(optimizer, self.fixed)
+            self.pointers = places.copy()
+        return gradients
+
+
 class _Group:
     """The hyperparameters of a group, as the parts of a plan were given them last."""
 
-    def __init__(self, optimizer: Any, plan: Plan, place: int, parts: list[int]) -> None:
+    def __init__(self, optimizer: Any, plan: Plan, place: int) -> None:
         self.group = optimizer.param_groups[place]
         self.rule = optimizer.rule_of(self.group)
-        self.plan, self.parts = plan, parts
-        self.structure = plan.parts[parts[0]].kind.structure
+        self.plan = plan
+        self.parts = [i for i, part in enumerate(plan.parts) if part.kind.family.group == place]
+        self.structure = plan.parts[self.parts[0]].kind.structure
         self.names = tuple(self.rule.hyper)
         self.raw: tuple[Any, ...] = ()
 
@@ -279,14 +290,14 @@ class _Singles:
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         kind = TYPES[tensors[0].dtype]
-        self.places = Places(tensors)
+        self.tensors, self.places = tensors, Places(len(tensors))
         self.numbers = np.zeros(len(tensors))
-        self.given = self.places.places.ctypes.data, len(tensors), self.numbers.ctypes.data
+        self.given = self.places.given[2], len(tensors), self.numbers.ctypes.data
         self.reader, self.writer = machine.reader(kind), machine.writer(kind)
 
     def read(self) -> np.ndarray:
-        """Return the numbers, in float64, in an array of which the next call makes use again."""
-        self.places.read()
+        """Return the numbers, in float64, in an array that the next call overwrites."""
+        self.places.read(self.tensors)
         self.reader(*self.given)
         return self.numbers
 
