@@ -1,12 +1,13 @@
 """Run rules on torch tensors, in place: one parameter after the other, small ones of one shape together."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from thalweg.backends.rounding import by_chance
 from thalweg.backends.stacks import grouped, stacked
 from thalweg.rules.base import Clock, Decay, Nothing, Scope, State, Values, no_clock
 from thalweg.rules.ops import Array
@@ -25,7 +26,12 @@ class Advanced(NamedTuple):
 
 
 @torch.no_grad()
-def advance(rows: Iterable[Row], shared: Mapping[str, Any] | None = None, factor: Array = 1.0) -> Advanced:
+def advance(
+    rows: Iterable[Row],
+    shared: Mapping[str, Any] | None = None,
+    factor: Array = 1.0,
+    salts: Sequence[int] | None = None,
+) -> Advanced:
     """Move parameters and states in place by one step.
 
     A step is computed in the dtype of the state: a bfloat16 parameter with a float32 state is widened for
@@ -36,6 +42,7 @@ def advance(rows: Iterable[Row], shared: Mapping[str, Any] | None = None, factor
             0 counts replicas where a row says so, and its hyperparameters are then (K,) in float64.
         shared: the global scalars of rules with global scope, as the step before left them.
         factor: what the schedule multiplies the rate with; a number or (K,).
+        salts: if parameters in bfloat16 are to be rounded by chance, what tells the chances of each row.
     """
     given, before = list(rows), shared or {}
     done = step([_dense(row) for row in given], before, factor)
@@ -43,6 +50,12 @@ def advance(rows: Iterable[Row], shared: Mapping[str, Any] | None = None, factor
     skipped = NEVER if done.skipped is False else torch.as_tensor(done.skipped)
     if skipped is not NEVER and skipped.all():
         return Advanced(before, clipped, skipped)
+    if salts is not None:
+        for row, now, salt in zip(given, done.rows, salts, strict=True):
+            parameter, state = done.moved(now)
+            half = parameter.dtype is not row.parameter.dtype is torch.bfloat16
+            _write(row, by_chance(parameter, salt) if half else parameter, state)
+        return Advanced(done.shared, clipped, skipped)
     for places in grouped(done.rows):
         ready = [done.rows[place] for place in places]  # which may hold a new state
         if len(places) == 1:

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from thalweg.backends.program import Pass
+from thalweg.backends.rounding import MIXING, SPREAD
 from thalweg.backends.symbols import ELEMENT, Symbol
 
 SIZES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
@@ -293,8 +294,8 @@ attributes #0 = {{ nounwind }}
         place = self._new("i64", "add i64 %start, %i")[0]
         x = word(f"trunc i64 {place} to i32")
         salt = word("trunc i64 %salt to i32")
-        x = word(f"xor i32 {word(f'mul i32 {x}, -1640531527')}, {salt}")
-        for shift, factor in ((16, 2146121005), (15, -2073254261)):
+        x = word(f"xor i32 {word(f'mul i32 {x}, {SPREAD}')}, {salt}")
+        for shift, factor in MIXING:
             shifted = word(f"lshr i32 {x}, {shift}")
             mixed = word(f"xor i32 {x}, {shifted}")
             x = word(f"mul i32 {mixed}, {factor}")

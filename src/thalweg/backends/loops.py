@@ -36,23 +36,29 @@ exit:
 """
 
 GATHER = """
-define void @kernel(ptr %places, i64 %count, ptr %out) {
+define i64 @kernel(ptr %places, i64 %count, ptr %out) {
 entry:
   %empty = icmp eq i64 %count, 0
   br i1 %empty, label %exit, label %loop
 loop:
   %i = phi i64 [ 0, %entry ], [ %next, %loop ]
+  %same = phi i1 [ true, %entry ], [ %still, %loop ]
   %at = getelementptr ptr, ptr %places, i64 %i
   %p = load ptr, ptr %at
   %x = load TYPE, ptr %p
   WIDEN
   %o = getelementptr double, ptr %out, i64 %i
   store double %w, ptr %o
+  %first = load double, ptr %out
+  %equal = fcmp oeq double %w, %first
+  %still = and i1 %same, %equal
   %next = add nuw nsw i64 %i, 1
   %done = icmp eq i64 %next, %count
   br i1 %done, label %exit, label %loop
 exit:
-  ret void
+  %all = phi i1 [ true, %entry ], [ %still, %loop ]
+  %result = zext i1 %all to i64
+  ret i64 %result
 }
 """
 
@@ -121,7 +127,7 @@ SINGLE = {
 
 
 def gather(kind: str) -> str:
-    """Return the text of ``kernel(places, count, out)``, which reads single numbers into float64."""
+    """Return the text of ``kernel(places, count, out)``: read numbers; tell whether all are equal."""
     element, widen, _ = SINGLE[kind]
     return GATHER.replace("TYPE", element).replace("WIDEN", widen)
 

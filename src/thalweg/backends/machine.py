@@ -116,18 +116,18 @@ def reads_float16() -> bool:
 
 @cache
 def reader(kind: str) -> Any:
-    """Return a function (places, count, out) that reads a number of a type at each place into float64."""
-    return _single(gather(kind))
+    """Return a function (places, count, out): read a number at each place; tell whether all are equal."""
+    return _single(gather(kind), ctypes.c_int64)
 
 
 @cache
 def writer(kind: str) -> Any:
     """Return a function (places, count, numbers) that writes float64 to places of a type."""
-    return _single(scatter(kind))
+    return _single(scatter(kind), None)
 
 
-def _single(text: str) -> Any:
-    kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
+def _single(text: str, result: Any) -> Any:
+    kind = ctypes.CFUNCTYPE(result, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
     return kind(address_of(text))
 
 

@@ -11,6 +11,7 @@ import torch
 from thalweg.backends import llvm, machine
 from thalweg.backends.kinds import Kind, kind_of
 from thalweg.backends.program import NUMBERS, OVER_ROWS, Instruction, Pass, trace
+from thalweg.backends.rounding import salts
 from thalweg.rules.base import Values
 from thalweg.rules.tail import Row
 
@@ -154,11 +155,11 @@ class Plan:
             value = getattr(values, name)
             self.numbers[place] = value if entry is None else value[entry]
 
-    def salt(self, counts: np.ndarray) -> None:
-        """Choose the random bits of the next step: by the number of steps so far, and the row."""
-        rows = np.arange(len(self.gradients))
-        of_row = np.repeat(counts.astype(np.int64), len(rows) // len(counts))
-        self.gradients[:, 1] = (of_row * 0x85EBCA6B + rows * 0xC2B2AE35 + 0x27D4EB2F) & 0x7FFFFFFF
+    def salt(self, counts: np.ndarray, places: np.ndarray) -> None:
+        """Choose the chances of the next step, by the steps so far and the place of each parameter."""
+        replicas = len(self.gradients) // len(counts)
+        rows = np.repeat(places * replicas, replicas) + np.tile(np.arange(replicas), len(counts))
+        self.gradients[:, 1] = salts(np.repeat(counts, replicas), rows)
 
     def step(
         self,

@@ -20,6 +20,7 @@ from torch import Tensor
 from thalweg.backends import eager, kernels, machine
 from thalweg.backends.kinds import TYPES, Kind, kind_of, structure
 from thalweg.backends.plan import Plan
+from thalweg.backends.rounding import salts
 from thalweg.backends.symbols import Untraceable
 from thalweg.backends.tensors import Likeness, Places
 from thalweg.errors import InputError, ThalwegError
@@ -77,7 +78,7 @@ class Planned:
         taken = set(chosen)
         rest = [p for place, p in enumerate(parameters) if place not in taken]
         self.rest = set(map(id, rest))
-        self.other = _other(optimizer.execution.backend, rest)
+        self.other = _other(optimizer.execution.backend, optimizer.execution.stochastic_rounding, rest)
         self.tensors: _Tensors | None = None
         if chosen:
             self._lay_out(
@@ -93,7 +94,7 @@ class Planned:
             [rows[place] for place in plan.order],
             [parameters[place] for place in plan.order],
         )
-        self.ends = np.cumsum([part.count for part in plan.parts]).tolist()
+        self.ends = np.cumsum([part.count for part in plan.parts])[:-1].tolist()
         self.groups = [
             _Group(optimizer, plan, place) for place in dict.fromkeys(p.kind.family.group for p in plan.parts)
         ]
@@ -129,20 +130,17 @@ class Planned:
                 return None
         if self.rest:
             self._rest_moved(optimizer)
-        self.plan.point(self.tensors.pointers, self.tensors.gradient_places.read(gradients))
+        self.plan.point(self.tensors.places.places, self.tensors.gradient_places.read(gradients))
         return self._stepped(optimizer, self.tensors)
 
     def _stepped(self, optimizer: Any, tensors: _Tensors) -> eager.Advanced:
         plan, counts = self.plan, tensors.steps.read()
         if plan.stochastic:
-            plan.salt(counts)
-        ts: list[Any] = []
-        start = 0
-        for end in self.ends:
-            mine = counts[start:end]
-            first = mine[0]
-            ts.append(int(first) + 1 if end - start == 1 or (mine == first).all() else mine[:, None] + 1)
-            start = end
+            plan.salt(counts, tensors.order)
+        if tensors.steps.alike:
+            ts: list[Any] = [int(counts[0]) + 1] * len(plan.parts)
+        else:
+            ts = [part[:, None] + 1 for part in np.split(counts, self.ends)]
         done = plan.step(
             ts,
             self.multipliers,
@@ -153,7 +151,8 @@ class Planned:
         )
         if done.skipped:
             return eager.Advanced(done.shared, done.clipped, torch.tensor(True))
-        tensors.steps.write(counts + 1)
+        counts += 1
+        tensors.steps.write(counts)
         for key, single in tensors.singles:
             if key in done.singles:
                 single.write(done.singles[key])
@@ -161,10 +160,14 @@ class Planned:
 
     @torch.no_grad()
     def _rest_moved(self, optimizer: Any) -> eager.Advanced:
-        rows, counts, _ = rows_of(optimizer, self.rest)
+        rows, counts, parameters = rows_of(optimizer, self.rest)
         if (dtype := optimizer.execution.state_dtype) is not None:
             rows = [row._replace(gradient=row.gradient.to(dtype)) for row in rows]
-        done = self.other(rows, scalars.shared(optimizer))
+        more: dict[str, Any] = {}
+        if optimizer.execution.stochastic_rounding:  # which eager operations alone can do beside kernels
+            steps = np.array([count.item() for count in counts])
+            more["salts"] = salts(steps, _places(optimizer, parameters)).tolist()
+        done = self.other(rows, scalars.shared(optimizer), **more)
         if done.skipped is eager.NEVER or not done.skipped:
             for count in counts:
                 count += 1
@@ -193,8 +196,10 @@ def _chosen(optimizer: Any, rows: Sequence[Row]) -> list[int]:
     return [] if together and len(chosen) < len(rows) else chosen
 
 
-def _other(backend: str, rest: Sequence[Tensor]) -> Callable[..., eager.Advanced]:
+def _other(backend: str, stochastic: bool, rest: Sequence[Tensor]) -> Callable[..., eager.Advanced]:
     """Return what moves the parameters that kernels do not."""
+    if stochastic:
+        return eager.advance
     if backend == "compiled" or (backend == "auto" and any(p.device.type == "cuda" for p in rest)):
         from thalweg.backends import compiled  # whose imports take half a second
 
@@ -207,6 +212,7 @@ class _Tensors:
 
     def __init__(self, optimizer: Any, plan: Plan, rows: list[Row], parameters: list[Tensor]) -> None:
         self.parameters = parameters
+        self.order = _places(optimizer, parameters)
         self.states = list(optimizer.state.values())  # of all parameters
         self.entries = list(_entries(self.states))
         states = [optimizer.state[p] for p in parameters]
@@ -227,7 +233,7 @@ class _Tensors:
         gradients = list(map(_gradient, parameters))
         self.kinds, self.gradient_kinds = Likeness(self.fixed), Likeness(gradients)
         self.places, self.gradient_places = Places(len(self.fixed)), Places(len(gradients))
-        self.pointers = np.zeros(0, np.int64)
+        self.known = b""  # where they were
         self.otherwise = [
             (place, p)
             for place, (p, g) in enumerate(zip(parameters, gradients, strict=True))
@@ -247,10 +253,9 @@ class _Tensors:
             return None
         for place, p in self.otherwise:
             gradients[place] = _as_laid_out(p, gradients[place])
-        places = self.places.read(self.fixed)
-        if not np.array_equal(places, self.pointers):
+        if (known := self.places.read(self.fixed).tobytes()) != self.known:
             refuse_overlap(optimizer, self.fixed)
-            self.pointers = places.copy()
+            self.known = known
         return gradients
 
 
@@ -292,19 +297,28 @@ class _Singles:
         kind = TYPES[tensors[0].dtype]
         self.tensors, self.places = tensors, Places(len(tensors))
         self.numbers = np.zeros(len(tensors))
+        self.alike = True  # whether all were equal when they were read
         self.given = self.places.given[2], len(tensors), self.numbers.ctypes.data
         self.reader, self.writer = machine.reader(kind), machine.writer(kind)
 
     def read(self) -> np.ndarray:
         """Return the numbers, in float64, in an array that the next call overwrites."""
         self.places.read(self.tensors)
-        self.reader(*self.given)
+        self.alike = self.reader(*self.given) == 1
         return self.numbers
 
     def write(self, numbers: Any) -> None:
         """Write a number to each, where `read` has found them."""
-        self.numbers[:] = np.reshape(numbers, -1)
+        if numbers is not self.numbers:
+            self.numbers[:] = np.reshape(numbers, -1)
         self.writer(*self.given)
+
+
+def _places(optimizer: Any, parameters: Sequence[Tensor]) -> np.ndarray:
+    """Return which parameters of an optimizer these are."""
+    known = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    where = {each: place for place, each in enumerate(known)}
+    return np.array([where[id(p)] for p in parameters], np.int64)
 
 
 def _entries(states: Iterable[dict[str, Any]]) -> Iterator[Any]:
