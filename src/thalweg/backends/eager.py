@@ -13,7 +13,7 @@ from thalweg.rules.base import Clock, Decay, Nothing, Scope, State, Values, no_c
 from thalweg.rules.ops import Array
 from thalweg.rules.tail import Row, Step, prepared, step
 
-PIECE = 1 << 16  # numbers whose step is finished together: what stays in a cache
+PIECE = 1 << 18  # numbers whose step is finished together: what stays in a cache
 NEVER = torch.tensor(False)  # that a step was skipped
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from struct import Struct
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from thalweg.backends.rounding import salts
 from thalweg.rules.base import Values
 from thalweg.rules.tail import Row
 
-LARGEST_CHUNK, SMALLEST_CHUNK, CHUNKS = 65536, 1024, 32
+LARGEST_CHUNK, SMALLEST_CHUNK, CHUNKS = 1 << 18, 4096, 256
 ALONE = 16384  # elements that one thread moves before another has woken up
 
 
@@ -42,6 +43,9 @@ class Moved(NamedTuple):
     clipped: bool
     skipped: Any  # None where nobody asked; (K,) where there are replicas
     singles: Mapping[tuple[int, int], Any]  # by part and field of the state: one new number a row
+
+
+QUIET = Moved({}, False, None, {})
 
 
 class Plan:
@@ -75,7 +79,7 @@ class Plan:
         values = [rows[part.places[0]].values for part in self.parts]
         self.program = program = trace([part.kind.family for part in self.parts], values, shared)
         self.jobs = [_Job(self, works) for works in program.passes]
-        self.instructions = [[self._bound(x) for x in segment] for segment in program.instructions]
+        self.steady, self.instructions = self._sorted(program.instructions)
         self.sums = [
             [
                 (index, column, place)
@@ -85,6 +89,9 @@ class Plan:
             ]
             for works in program.passes
         ]
+        # Whether a step leaves nothing but what it writes in place, as most do.
+        self.quiet = not (program.shared or program.buffers) and program.clipped is program.skipped is None
+        self.settled = False  # whether what follows from hyperparameters alone was computed
         self._place_leaves()
 
     def _lay_out(self) -> None:
@@ -115,6 +122,21 @@ class Plan:
                     self.hyper[part].append((leaf.place, name, entry))
                 case "t" | "factor" | "multiplier" | "buffer" | "shared":
                     self.outside.setdefault(leaf.name, []).append((leaf.detail, leaf.place))
+
+    def _sorted(self, segments: Sequence[Sequence[Instruction]]) -> tuple[list[Any], list[list[Any]]]:
+        """Return what follows from hyperparameters alone, and what must be computed in every step."""
+        moving = {leaf.place for leaf in self.program.leaves if leaf.name not in ("number", "zero", "hyper")}
+        steady: list[Any] = []
+        segmented: list[list[Any]] = []
+        for segment in segments:
+            segmented.append([])
+            for x in segment:
+                if x.operation not in OVER_ROWS and moving.isdisjoint(x.operands):
+                    steady.append(self._bound(x))
+                else:
+                    moving.add(x.result)
+                    segmented[-1].append(self._bound(x))
+        return steady, segmented
 
     def _bound(self, x: Instruction) -> tuple[Any, int, tuple[int, ...]]:
         if x.operation not in OVER_ROWS:
@@ -154,6 +176,7 @@ class Plan:
         for place, name, entry in self.hyper[part]:
             value = getattr(values, name)
             self.numbers[place] = value if entry is None else value[entry]
+        self.settled = False
 
     def salt(self, counts: np.ndarray, places: np.ndarray) -> None:
         """Choose the chances of the next step, by the steps so far and the place of each parameter."""
@@ -193,15 +216,20 @@ class Plan:
                     n[place] = singles[detail]
                 else:
                     n[place] = getattr(shared[detail[0]], detail[1])
+        if not self.settled:
+            _compute(n, self.steady)
+            self.settled = True
         last, skipped = len(self.jobs) - 1, self.program.skipped
         for stage, job in enumerate(self.jobs):
-            self._compute(stage)
+            _compute(n, self.instructions[stage])
             if stage == last and skipped is not None and np.all(n[skipped]):
                 return Moved(shared, False, n[skipped], {})
             job.run(n, threads)
             for index, column, place in self.sums[stage]:
                 n[place] = job.sum_of(index, column)
-        self._compute(last + 1)
+        if self.quiet:
+            return QUIET
+        _compute(n, self.instructions[last + 1])
         clipped = self.program.clipped
         return Moved(
             {name: kind(*(n[x] for x in places)) for name, (kind, places) in self.program.shared.items()},
@@ -210,9 +238,13 @@ class Plan:
             {(part, field): n[place] for part, field, place in self.program.buffers},
         )
 
-    def _compute(self, stage: int) -> None:
-        n = self.numbers
-        for function, result, operands in self.instructions[stage]:
+
+def _compute(n: list[Any], instructions: Sequence[tuple[Any, int, tuple[int, ...]]]) -> None:
+    for function, result, operands in instructions:
+        if len(operands) == 2:  # as nearly all have
+            first, second = operands
+            n[result] = function(n[first], n[second])
+        else:
             n[result] = function(*[n[x] for x in operands])
 
 
@@ -263,7 +295,7 @@ class _Piece:
         self.row_of = np.repeat(np.arange(len(sizes)), chunks)
         self.starts = np.concatenate(([0], np.cumsum(chunks)[:-1]))
         self.numbers = np.zeros((len(sizes), max(1, len(work.places))))
-        self.first = self.numbers[0, : len(work.places)]
+        self.packed = Struct(f"{len(work.places)}d")
         self.sums = np.zeros((len(self.row_of), max(1, len(work.sums))))
         self.alike = True  # whether all rows are given the same numbers
         within = np.arange(len(self.row_of)) - self.starts[self.row_of]
@@ -279,15 +311,13 @@ class _Piece:
     def give(self, n: list[Any]) -> None:
         """Write the numbers that the rows are given."""
         row = [n[place] for place in self.work.places]
-        try:
-            self.first[:] = row
-        except (TypeError, ValueError):  # arrays among them: rows or replicas differ
-            alike = False
+        alike = np.ndarray not in map(type, row)  # else rows or replicas differ
+        if alike:
+            self.packed.pack_into(self.numbers.data, 0, *row)
+        else:
             shaped = self.numbers.reshape(*self.part.shape, -1)
             for column, x in enumerate(row):
                 shaped[:, :, column] = x
-        else:
-            alike = True
         if alike != self.alike:
             step = 0 if alike else 8 * self.numbers.shape[1]
             self.column[:] = self.numbers.ctypes.data + step * self.row_of

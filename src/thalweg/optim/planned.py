@@ -19,7 +19,7 @@ from torch import Tensor
 
 from thalweg.backends import eager, kernels, machine
 from thalweg.backends.kinds import TYPES, Kind, kind_of, structure
-from thalweg.backends.plan import Plan
+from thalweg.backends.plan import QUIET, Plan
 from thalweg.backends.rounding import salts
 from thalweg.backends.symbols import Untraceable
 from thalweg.backends.tensors import Likeness, Places
@@ -30,6 +30,7 @@ from thalweg.rules.tail import Row
 
 _gradient: Any = attrgetter("grad")
 _profiled: Any = getattr(torch.autograd, "_profiler_enabled")  # noqa: B009
+UNREMARKED = eager.Advanced({}, False, eager.NEVER)
 
 
 def watched(optimizer: Any) -> bool:
@@ -153,6 +154,8 @@ class Planned:
             return eager.Advanced(done.shared, done.clipped, torch.tensor(True))
         counts += 1
         tensors.steps.write(counts)
+        if done is QUIET:
+            return UNREMARKED
         for key, single in tensors.singles:
             if key in done.singles:
                 single.write(done.singles[key])
@@ -231,7 +234,9 @@ class _Tensors:
                     self.singles.append(((index, field), _Singles(buffers)))
             at += part.count
         gradients = list(map(_gradient, parameters))
-        self.kinds, self.gradient_kinds = Likeness(self.fixed), Likeness(gradients)
+        # Buffers keep their storages while these are held, so that address and identity tell all of them.
+        self.storages = [x.untyped_storage() for x in self.entries if isinstance(x, Tensor)]
+        self.kinds, self.gradient_kinds = Likeness(parameters), Likeness(gradients)
         self.places, self.gradient_places = Places(len(self.fixed)), Places(len(gradients))
         self.known = b""  # where they were
         self.otherwise = [
@@ -249,7 +254,7 @@ class _Tensors:
         if len(entries) != len(self.entries) or not all(map(is_, entries, self.entries)):
             return None
         gradients = list(map(_gradient, self.parameters))
-        if not (self.kinds.holds(self.fixed) and self.gradient_kinds.holds(gradients)):
+        if not (self.kinds.holds(self.parameters) and self.gradient_kinds.holds(gradients)):
             return None
         for place, p in self.otherwise:
             gradients[place] = _as_laid_out(p, gradients[place])

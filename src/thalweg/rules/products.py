@@ -33,8 +33,7 @@ def addmm(x: Array, y: Array, z: Array, beta: Array, alpha: Array) -> Array:
     >>> addmm(np.eye(1), np.eye(1), np.eye(1), 2.0, 3.0).tolist()
     [[5.0]]
     """
-    plain = isinstance(beta, int | float) and isinstance(alpha, int | float)
-    if _namespace(x) is np or not plain:
+    if _namespace(x) is np or not _plain(beta, alpha):
         return cast(beta * x + alpha * product(y, z), x)
     if _for_onednn(y, z):
         return product(y, z).mul_(alpha).add_(x, alpha=beta)
@@ -51,7 +50,14 @@ def symmetric_product(x: Array, y: Array) -> Array:
     """
     if not _in_blocks(x):
         return product(x, y)
-    return _mirrored(x, lambda rows, columns: product(x[rows], y[:, columns]))
+
+    def put(out: Array, rows: slice, columns: slice) -> None:
+        if _for_onednn(x[rows], y):
+            out.copy_(product(x[rows], y[:, columns]))
+        else:
+            _namespace(x).mm(x[rows], y[:, columns], out=out)
+
+    return _mirrored(x, put)
 
 
 def symmetric_addmm(x: Array, y: Array, z: Array, beta: Array, alpha: Array) -> Array:
@@ -62,7 +68,15 @@ def symmetric_addmm(x: Array, y: Array, z: Array, beta: Array, alpha: Array) -> 
     """
     if not _in_blocks(x):
         return addmm(x, y, z, beta, alpha)
-    return _mirrored(y, lambda rows, columns: addmm(x[rows, columns], y[rows], z[:, columns], beta, alpha))
+
+    def put(out: Array, rows: slice, columns: slice) -> None:
+        if _for_onednn(y[rows], z) or not _plain(beta, alpha):
+            out.copy_(addmm(x[rows, columns], y[rows], z[:, columns], beta, alpha))
+        else:
+            parts = x[rows, columns], y[rows], z[:, columns]
+            _namespace(x).addmm(*parts, beta=beta, alpha=alpha, out=out)
+
+    return _mirrored(x, put)
 
 
 def plus_identity(x: Array, share: Array) -> Array:
@@ -71,11 +85,15 @@ def plus_identity(x: Array, share: Array) -> Array:
     >>> plus_identity(np.ones((2, 2)), 3.0).tolist()
     [[4.0, 1.0], [1.0, 4.0]]
     """
-    if not _in_memory(x) or not isinstance(share, int | float):
+    if not _in_memory(x) or not _plain(share):
         return cast(x + share * identity(x), x)
     x = x.clone()
     x.diagonal().add_(share)
     return x
+
+
+def _plain(*numbers: Array) -> bool:
+    return all(isinstance(x, int | float) for x in numbers)
 
 
 def _in_memory(x: Array) -> bool:
@@ -95,14 +113,14 @@ def _in_blocks(x: Array) -> bool:
     return _in_memory(x) and x.shape[0] >= 3 * _BLOCK
 
 
-def _mirrored(like: Array, block: Callable[[slice, slice], Array]) -> Array:
+def _mirrored(like: Array, put: Callable[[Array, slice, slice], None]) -> Array:
     """Put a symmetric matrix together from its rows, each from the diagonal on, some rows at a time."""
     size = like.shape[0]
     whole = like.new_empty(size, size)
     step = max(_BLOCK, size // 4)
     for start in range(0, size, step):
-        stop = start + step
-        rest = block(slice(start, stop), slice(start, size))
-        whole[start:stop, start:] = rest
-        whole[stop:, start:stop] = rest[:, step:].contiguous().mT.contiguous()  # torch's fast way to turn it
+        rows = slice(start, start + step)
+        put(whole[rows, start:], rows, slice(start, size))
+        if start:
+            whole[rows, :start] = whole[:start, rows].mT
     return whole
