@@ -306,7 +306,7 @@ def trace(call: Call) -> tuple[GraphModule, bool, bool]:
 def _widened(row: Row) -> Row:
     """Return a row in the dtype of its state, in which a step is computed."""
     p, g, s = row.parameter, row.gradient, row.state
-    wide = next((x.dtype for x in s if x.is_floating_point()), g.dtype)
+    wide = next((x.dtype for x in s if x.is_floating_point()), torch.promote_types(p.dtype, g.dtype))
     s = type(s)(*(x if x.ndim else x.reshape((1,) * p.ndim) for x in s))  # a number may come without axes
     return row._replace(parameter=p.to(wide), gradient=g.to(wide), state=s)
 

@@ -107,7 +107,7 @@ def _dense(row: Row) -> Row:
         return row
     else:  # one number a parameter may have come without axes
         s = type(s)(*(x if x.ndim else x.reshape((1,) * p.ndim) for x in s))
-    wide = next((x.dtype for x in s if x.is_floating_point()), g.dtype)
+    wide = next((x.dtype for x in s if x.is_floating_point()), torch.promote_types(p.dtype, g.dtype))
     return row._replace(parameter=p.to(wide), gradient=g.to(wide), state=s)
 
 

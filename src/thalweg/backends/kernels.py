@@ -41,7 +41,10 @@ def advance(rows: Iterable[Row], shared: Mapping[str, Any] | None = None, factor
     Raises:
         Untraceable: there are no kernels for these rows.
     """
-    given, before = list(rows), dict(shared or {})
+    given, before = [_in_numpy(row) for row in rows], dict(shared or {})
+    if not given:
+        return Advanced(before, False, NEVER)
+    before = {name: type(numbers)(*map(_number, numbers)) for name, numbers in before.items()}
     plan = Plan(given, before)
     _point(plan, given)
     for index, part in enumerate(plan.parts):
@@ -59,7 +62,7 @@ def advance(rows: Iterable[Row], shared: Mapping[str, Any] | None = None, factor
         [given[part.places[0]].multiplier for part in plan.parts],
         singles,
         before,
-        factor,
+        _number(factor),
         torch.get_num_threads(),
     )
     for (index, field), numbers in done.singles.items():
@@ -68,8 +71,33 @@ def advance(rows: Iterable[Row], shared: Mapping[str, Any] | None = None, factor
         for place, number in zip(part.places, spread, strict=True):
             buffer = given[place].state[field]
             buffer.copy_(torch.tensor(number, dtype=torch.float64).reshape(buffer.shape))
+    torch.autograd.graph.increment_version(
+        [row.parameter for row in given if not row.parameter.is_inference()]
+    )
     skipped = NEVER if done.skipped is None else torch.as_tensor(done.skipped)
     return Advanced(done.shared, done.clipped, skipped)
+
+
+def _in_numpy(row: Row) -> Row:
+    """Return a row whose numbers are Python's or NumPy's."""
+
+    def entry(x: Any) -> Any:
+        return tuple(map(_number, x)) if isinstance(x, tuple | list) else _number(x)
+
+    values = row.values
+    if any(
+        isinstance(x, torch.Tensor)
+        for value in values
+        for x in (value if isinstance(value, tuple) else (value,))
+    ):
+        values = type(values)(*map(entry, values))
+    return row._replace(values=values, t=_number(row.t), multiplier=_number(row.multiplier))
+
+
+def _number(x: Any) -> Any:
+    if not isinstance(x, torch.Tensor):
+        return x
+    return x.double().numpy() if x.ndim else x.item()
 
 
 def _ts(ts: Sequence[Any]) -> Any:

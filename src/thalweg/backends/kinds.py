@@ -32,6 +32,7 @@ class Kind(NamedTuple):
     structure: tuple[Any, ...]
     types: llvm.Types
     replicas: int
+    stacked: bool  # whether there is an axis of replicas at all
     fields: tuple[int, ...]  # of the state, those with one number for each element
 
     @property
@@ -69,18 +70,20 @@ def kind_of(row: Row, dtype: torch.dtype | None = None, stochastic: bool = False
     numbers = _numbers(row.rule, row.values, axes)
     dense = [p, g, *(x for x, number in zip(s, numbers, strict=True) if not number)]
     for x in (*dense, *s):
+        if x.is_neg() or x.is_conj() or x._is_zerotensor():
+            raise Untraceable("A kernel must have tensors whose memory holds what they are.")
         if type(x) not in PLAIN:
             raise Untraceable(f"A kernel must have ordinary tensors; got {type(x).__name__}.")
         if x.layout is not torch.strided or x.device.type != "cpu" or x.dtype not in TYPES:
             raise Untraceable(f"A kernel must have dense floating-point tensors on the CPU; got {x.dtype}.")
     for x in dense:
-        if x.stride() != p.stride() or x.shape != p.shape or not _compact(x):
+        if x.shape != p.shape or layout(x) != layout(p) or not _compact(x):
             raise Untraceable("A kernel must have tensors without gaps, in one layout.")
     if row.replicas and not all(x.is_contiguous() for x in dense):
         raise Untraceable("A kernel must have replicas one behind the other.")
     stored = iter(TYPES[x.dtype] for x in dense[2:])
     types = (TYPES[p.dtype], TYPES[g.dtype], *(None if number else next(stored) for number in numbers))
-    wide = next((TYPES[x.dtype] for x in s), TYPES[dtype or g.dtype])
+    wide = next((TYPES[x.dtype] for x in s), TYPES[dtype or torch.promote_types(p.dtype, g.dtype)])
     if "float16" in types and not machine.reads_float16():
         raise Untraceable("A kernel must have a processor that converts float16.")
     return Kind(
@@ -88,6 +91,7 @@ def kind_of(row: Row, dtype: torch.dtype | None = None, stochastic: bool = False
         structure(row.rule, row.values),
         llvm.Types(types, "double" if wide == "float64" else "float", stochastic),
         p.shape[0] if row.replicas else 1,
+        row.replicas,
         tuple(i for i, number in enumerate(numbers) if not number),
     )
 
@@ -105,8 +109,17 @@ def _probe(axes: int) -> np.ndarray:
     return np.zeros((2,) * axes)
 
 
+def layout(x: Tensor) -> tuple[int, ...]:
+    """Return the strides of the axes that have any: not of those of length 1, nor of an empty tensor."""
+    if x.numel() == 0:
+        return ()
+    return tuple(stride for stride, size in zip(x.stride(), x.shape, strict=True) if size != 1)
+
+
 def _compact(x: Tensor) -> bool:
     """Tell whether a tensor fills its memory without gaps or overlaps, in whatever order of axes."""
+    if x.numel() == 0:
+        return True
     expected = 1
     for stride, size in sorted((st, n) for st, n in zip(x.stride(), x.shape, strict=True) if n != 1):
         if stride != expected:

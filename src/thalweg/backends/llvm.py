@@ -18,6 +18,8 @@ import struct
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from thalweg.backends.program import Pass
 from thalweg.backends.rounding import MIXING, SPREAD
 from thalweg.backends.symbols import ELEMENT, Symbol
@@ -203,13 +205,12 @@ attributes #0 = {{ nounwind }}
                 return ready[0], kind
 
     def _sign(self, x: str, kind: str) -> tuple[str, str]:
-        zero = self._literal(0.0, kind)
+        zero, one, minus = (self._literal(number, kind) for number in (0.0, 1.0, -1.0))
         above = self._new("i1", f"fcmp ogt {kind} {x}, {zero}")[0]
         below = self._new("i1", f"fcmp olt {kind} {x}, {zero}")[0]
-        rest = self._new(kind, f"select i1 {below}, {kind} {self._literal(-1.0, kind)}, {kind} {x}")[
-            0
-        ]  # 0, or NaN
-        return self._new(kind, f"select i1 {above}, {kind} {self._literal(1.0, kind)}, {kind} {rest}")
+        rest = self._new(kind, f"fadd {kind} {x}, {zero}")[0]  # 0 of either zero, and NaN of NaN
+        rest = self._new(kind, f"select i1 {below}, {kind} {minus}, {kind} {rest}")[0]
+        return self._new(kind, f"select i1 {above}, {kind} {one}, {kind} {rest}")
 
     def _common(self, operands: Sequence[tuple[str, str]]) -> str:
         kinds = {kind for _, kind in operands}
@@ -219,7 +220,8 @@ attributes #0 = {{ nounwind }}
 
     def _literal(self, number: float, kind: str) -> str:
         if kind == "float":
-            number = struct.unpack("<f", struct.pack("<f", number))[0] if abs(number) < 3.5e38 else number
+            with np.errstate(over="ignore"):
+                number = float(np.float32(number))
         return f"0x{struct.unpack('<Q', struct.pack('<d', number))[0]:016X}"
 
     def _as(self, given: tuple[str, str], kind: str) -> str:

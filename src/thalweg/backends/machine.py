@@ -90,7 +90,7 @@ def folder() -> Path:
 def _stored(key: str) -> bytes | None:
     try:
         data = (folder() / key).read_bytes()
-    except OSError:
+    except (OSError, RuntimeError):  # a user may have no home
         return None
     code, digest = data[32:], data[:32]
     return code if hashlib.sha256(code).digest() == digest else None
@@ -102,7 +102,7 @@ def _store(key: str, code: bytes) -> None:
         part = folder() / f"{key}.{os.getpid()}.{threading.get_ident()}"
         part.write_bytes(hashlib.sha256(code).digest() + code)
         part.replace(folder() / key)
-    except OSError:
+    except (OSError, RuntimeError):
         pass  # compiled again next time
 
 

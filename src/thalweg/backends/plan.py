@@ -71,7 +71,8 @@ class Plan:
         kinds: dict[Any, tuple[Kind, list[int]]] = {}
         for place, row in enumerate(rows):
             kind = kind_of(row, dtype, stochastic)
-            kinds.setdefault(kind.key, (kind, []))[1].append(place)
+            told = (_known(row.values), _known(row.multiplier))  # it holds for all rows of a part
+            kinds.setdefault((kind.key, *told), (kind, []))[1].append(place)
         self.parts = [Part(kind, places, rows) for kind, places in kinds.values()]
         self.order = [place for part in self.parts for place in part.places]
         self.stochastic = stochastic
@@ -142,12 +143,12 @@ class Plan:
         if x.operation not in OVER_ROWS:
             return NUMBERS[x.operation], x.result, x.operands
         assert x.family is not None
-        shape = self.parts[x.family].shape
+        shape, stacked = self.parts[x.family].shape, self.parts[x.family].kind.stacked
 
         def over_rows(numbers: Any) -> Any:
             spread = np.broadcast_to(np.asarray(numbers), shape)
             found = spread.any(0) if x.operation == "any" else spread.sum(0)
-            return found if shape[1] > 1 else found.item()
+            return found if stacked else found.item()
 
         return over_rows, x.result, x.operands
 
@@ -178,8 +179,9 @@ class Plan:
             self.numbers[place] = value if entry is None else value[entry]
         self.settled = False
 
-    def salt(self, counts: np.ndarray, places: np.ndarray) -> None:
+    def salt(self, counts: np.ndarray, places: np.ndarray | None = None) -> None:
         """Choose the chances of the next step, by the steps so far and the place of each parameter."""
+        places = np.arange(len(counts)) if places is None else places
         replicas = len(self.gradients) // len(counts)
         rows = np.repeat(places * replicas, replicas) + np.tile(np.arange(replicas), len(counts))
         self.gradients[:, 1] = salts(np.repeat(counts, replicas), rows)
@@ -219,6 +221,15 @@ class Plan:
         if not self.settled:
             _compute(n, self.steady)
             self.settled = True
+        if self.quiet and len(self.jobs) == 1:
+            _compute(n, self.instructions[0])
+            self.jobs[0].run(n, threads)
+            return QUIET
+        with np.errstate(all="ignore"):  # infinity and NaN are told by what they do to parameters
+            return self._passed(shared, threads)
+
+    def _passed(self, shared: Mapping[str, Any], threads: int) -> Moved:
+        n = self.numbers
         last, skipped = len(self.jobs) - 1, self.program.skipped
         for stage, job in enumerate(self.jobs):
             _compute(n, self.instructions[stage])
@@ -227,8 +238,6 @@ class Plan:
             job.run(n, threads)
             for index, column, place in self.sums[stage]:
                 n[place] = job.sum_of(index, column)
-        if self.quiet:
-            return QUIET
         _compute(n, self.instructions[last + 1])
         clipped = self.program.clipped
         return Moved(
@@ -237,6 +246,15 @@ class Plan:
             None if skipped is None else n[skipped],
             {(part, field): n[place] for part, field, place in self.program.buffers},
         )
+
+
+def _known(x: Any) -> Any:
+    """Return a value that can be looked up: arrays are known by what they are, not by what they hold."""
+    try:
+        hash(x)
+    except TypeError:
+        return id(x)
+    return x
 
 
 def _compute(n: list[Any], instructions: Sequence[tuple[Any, int, tuple[int, ...]]]) -> None:

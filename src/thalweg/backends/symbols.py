@@ -202,17 +202,42 @@ class Elements(Symbol):
     ndim = 1
 
     @property
-    def shape(self) -> tuple[Any, ...]:
-        """As many numbers as there are elements, along the last axis."""
-        number = Symbol("count", level=ROW, family=self.family, truth=True)
-        return (*(1 for _ in range(self.ndim - 1)), number)
+    def shape(self) -> Any:
+        """Something to pass to `reshape`: the length of one axis is not known."""
+        return _SHAPE
 
-    def sum(self, axes: tuple[int, ...], keepdims: bool) -> Symbol:
+    def count(self, axes: tuple[int, ...]) -> Symbol:
+        """Return how many elements there are, or 1 of none."""
+        if axes != tuple(range(-self.ndim, 0)):
+            _refused("the length of an axis")
+        return Symbol("count", level=ROW, family=self.family, truth=True)
+
+    def sum(self, axes: tuple[int, ...], keepdims: bool = False) -> Symbol:
         """Return the sum of all elements of a row; no other sum can be traced."""
-        assert keepdims
         if axes != tuple(range(-self.ndim, 0)):
             _refused("a sum over some axes of a parameter")
+        if not keepdims:
+            _refused("a sum that drops its axes")
         return Symbol("sum", self, level=ROW, family=self.family, stage=self.stage + 1)
+
+
+class _Shape:
+    """The shape of a parameter, of which nothing is known."""
+
+    def __getitem__(self, place: Any) -> Any:
+        return _refused("the length of an axis")
+
+    def __iter__(self) -> Any:
+        return _refused("the length of an axis")
+
+    def __len__(self) -> int:
+        return int(_refused("the number of axes"))
+
+    def __add__(self, other: Any) -> Any:
+        return _refused("the length of an axis")
+
+
+_SHAPE = _Shape()
 
 
 def _refused(what: str) -> Any:

@@ -49,6 +49,8 @@ class Likeness:
 
     def holds(self, tensors: Sequence[Any]) -> bool:
         """Tell whether other tensors, as many, are of the same kinds; nothing at all is of none."""
+        if len(tensors) != len(self.known):
+            return False
         if self.check is not None:
             return bool(self.check(*tensors))
         return [None if x is None else _nature(x) for x in tensors] == self.known
@@ -57,7 +59,7 @@ class Likeness:
 def _nature(x: Tensor) -> tuple[Any, ...]:
     layout = x.layout
     strides = x.stride() if str(layout) == "torch.strided" else None
-    return type(x), x.dtype, x.device, layout, x.shape, strides, x.is_conj(), x.is_neg()
+    return type(x), x.dtype, x.device, layout, x.shape, strides, x.is_conj(), x.is_neg(), x._is_zerotensor()
 
 
 class Places:

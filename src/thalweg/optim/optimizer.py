@@ -1,5 +1,6 @@
 """A rule, with or without wrappers, as a `torch.optim.Optimizer`."""
 
+import inspect
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -194,7 +195,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             scalars.put(self, {name: float(x) for name, x in numbers._asdict().items()})
         return loss
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, *given: Any, **named: Any) -> Any:
         """Move every parameter that has a gradient; return what the closure, run first, returns.
 
         With SAM or ASAM a closure is run twice, for the first and the second gradient.
@@ -206,8 +207,9 @@ class RuleOptimizer(torch.optim.Optimizer):
             NonFiniteGradients: gradients were not finite in as many steps in a row as `skip_nonfinite` was
                 given as its limit. Nothing has moved then.
         """
-        return (self._watched_step if planned.watched(self) else self._step)(closure)
+        return (self._watched_step if planned.watched(self) else self._step)(*given, **named)
 
+    step.__signature__ = inspect.signature(_step)  # type: ignore[attr-defined]
     _watched_step = torch.optim.Optimizer.profile_hook_step(_step)
     step.hooked = True  # type: ignore[attr-defined]  # PyTorch is not to wrap it: hooks are rare, and cost
 

@@ -7,8 +7,7 @@ planned anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Sequence
 from operator import attrgetter, is_
 from typing import Any
 
@@ -18,13 +17,15 @@ import torch.optim.optimizer as torch_hooks
 from torch import Tensor
 
 from thalweg.backends import eager, kernels, machine
-from thalweg.backends.kinds import TYPES, Kind, kind_of, structure
+from thalweg.backends.kinds import Kind, kind_of, structure
 from thalweg.backends.plan import QUIET, Plan
 from thalweg.backends.rounding import salts
 from thalweg.backends.symbols import Untraceable
-from thalweg.backends.tensors import Likeness, Places
-from thalweg.errors import InputError, ThalwegError
+from thalweg.backends.tensors import Likeness
+from thalweg.errors import ThalwegError
 from thalweg.optim import scalars
+from thalweg.optim.overlap import place_of, refuse_overlap
+from thalweg.optim.places import Tensors, places_of, with_layout
 from thalweg.optim.rows import multiplier_of, plain, rows_of
 from thalweg.rules.tail import Row
 
@@ -79,17 +80,20 @@ class Planned:
         taken = set(chosen)
         rest = [p for place, p in enumerate(parameters) if place not in taken]
         self.rest = set(map(id, rest))
+        self.rest_parameters = rest
+        self.rest_kinds = Likeness(_with_gradients(rest))
+        self.where: list[int] = []
         self.other = _other(optimizer.execution.backend, optimizer.execution.stochastic_rounding, rest)
-        self.tensors: _Tensors | None = None
+        self.tensors: Tensors | None = None
         if chosen:
             self._lay_out(
                 optimizer, [rows[place] for place in chosen], [parameters[place] for place in chosen]
             )
 
     def _lay_out(self, optimizer: Any, rows: list[Row], parameters: list[Tensor]) -> None:
-        ready = [_with_layout(row) for row in rows]
+        ready = [with_layout(row) for row in rows]
         self.plan = plan = Plan(ready, scalars.shared(optimizer), *optimizer.execution[:2])
-        self.tensors = _Tensors(
+        self.tensors = Tensors(
             optimizer,
             plan,
             [rows[place] for place in plan.order],
@@ -121,20 +125,25 @@ class Planned:
                 return None
         if self.idle and any(p.grad is not None for p in self.idle):
             return None
+        if not self.rest_kinds.holds(_with_gradients(self.rest_parameters)):
+            return None
         if self.tensors is None:
             return self._rest_moved(optimizer)
         gradients = self.tensors.fit(optimizer)
         if gradients is None:
             return None
         for group in self.groups:
-            if not group.fits(self.multipliers):
+            if not group.fits(groups, self.multipliers):
                 return None
         if self.rest:
             self._rest_moved(optimizer)
         self.plan.point(self.tensors.places.places, self.tensors.gradient_places.read(gradients))
-        return self._stepped(optimizer, self.tensors)
+        done = self._stepped(optimizer, self.tensors)
+        if done.skipped is eager.NEVER or not done.skipped:
+            torch.autograd.graph.increment_version(self.tensors.versioned)
+        return done
 
-    def _stepped(self, optimizer: Any, tensors: _Tensors) -> eager.Advanced:
+    def _stepped(self, optimizer: Any, tensors: Tensors) -> eager.Advanced:
         plan, counts = self.plan, tensors.steps.read()
         if plan.stochastic:
             plan.salt(counts, tensors.order)
@@ -164,12 +173,19 @@ class Planned:
     @torch.no_grad()
     def _rest_moved(self, optimizer: Any) -> eager.Advanced:
         rows, counts, parameters = rows_of(optimizer, self.rest)
+        written = [x for row in rows for x in (row.parameter, *row.state)]
+        if self.tensors is not None:
+            written += self.tensors.fixed
+        where = [place_of(x) for x in written]
+        if where != self.where:
+            refuse_overlap(optimizer, written)
+            self.where = where
         if (dtype := optimizer.execution.state_dtype) is not None:
             rows = [row._replace(gradient=row.gradient.to(dtype)) for row in rows]
         more: dict[str, Any] = {}
         if optimizer.execution.stochastic_rounding:  # which eager operations alone can do beside kernels
             steps = np.array([count.item() for count in counts])
-            more["salts"] = salts(steps, _places(optimizer, parameters)).tolist()
+            more["salts"] = salts(steps, places_of(optimizer, parameters)).tolist()
         done = self.other(rows, scalars.shared(optimizer), **more)
         if done.skipped is eager.NEVER or not done.skipped:
             for count in counts:
@@ -183,7 +199,7 @@ def _chosen(optimizer: Any, rows: Sequence[Row]) -> list[int]:
     kinds: dict[Any, Kind] = {}
     for place, row in enumerate(rows):
         try:
-            kind = kind_of(_with_layout(row), optimizer.execution.state_dtype)
+            kind = kind_of(with_layout(row), optimizer.execution.state_dtype)
         except Untraceable:
             key = None
         else:
@@ -210,75 +226,25 @@ def _other(backend: str, stochastic: bool, rest: Sequence[Tensor]) -> Callable[.
     return eager.advance
 
 
-class _Tensors:
-    """The tensors that a plan moves, in its order."""
-
-    def __init__(self, optimizer: Any, plan: Plan, rows: list[Row], parameters: list[Tensor]) -> None:
-        self.parameters = parameters
-        self.order = _places(optimizer, parameters)
-        self.states = list(optimizer.state.values())  # of all parameters
-        self.entries = list(_entries(self.states))
-        states = [optimizer.state[p] for p in parameters]
-        self.steps = _Singles([state["step"] for state in states])
-        self.singles: list[tuple[tuple[int, int], _Singles]] = []
-        self.fixed: list[Tensor] = []  # the parameter and its buffers, row by row
-        at = 0
-        for index, part in enumerate(plan.parts):
-            here = slice(at, at + part.count)
-            names = rows[at].state._fields
-            for p, state in zip(parameters[here], states[here], strict=True):
-                self.fixed += [p, *(state[names[field]] for field in part.kind.fields)]
-            for field, number in enumerate(part.kind.family.numbers):
-                if number:
-                    buffers = [state[names[field]] for state in states[here]]
-                    self.singles.append(((index, field), _Singles(buffers)))
-            at += part.count
-        gradients = list(map(_gradient, parameters))
-        # Buffers keep their storages while these are held, so that address and identity tell all of them.
-        self.storages = [x.untyped_storage() for x in self.entries if isinstance(x, Tensor)]
-        self.kinds, self.gradient_kinds = Likeness(parameters), Likeness(gradients)
-        self.places, self.gradient_places = Places(len(self.fixed)), Places(len(gradients))
-        self.known = b""  # where they were
-        self.otherwise = [
-            (place, p)
-            for place, (p, g) in enumerate(zip(parameters, gradients, strict=True))
-            if _laid_out_otherwise(p, g)
-        ]
-
-    def fit(self, optimizer: Any) -> list[Tensor] | None:
-        """Return the gradients, laid out as parameters; None if anything is not as it was planned."""
-        states = optimizer.state
-        if len(states) != len(self.states) or not all(map(is_, states.values(), self.states)):
-            return None
-        entries = list(_entries(self.states))
-        if len(entries) != len(self.entries) or not all(map(is_, entries, self.entries)):
-            return None
-        gradients = list(map(_gradient, self.parameters))
-        if not (self.kinds.holds(self.parameters) and self.gradient_kinds.holds(gradients)):
-            return None
-        for place, p in self.otherwise:
-            gradients[place] = _as_laid_out(p, gradients[place])
-        if (known := self.places.read(self.fixed).tobytes()) != self.known:
-            refuse_overlap(optimizer, self.fixed)
-            self.known = known
-        return gradients
+def _with_gradients(parameters: Sequence[Tensor]) -> list[Any]:
+    return [x for p in parameters for x in (p, p.grad)]
 
 
 class _Group:
     """The hyperparameters of a group, as the parts of a plan were given them last."""
 
     def __init__(self, optimizer: Any, plan: Plan, place: int) -> None:
-        self.group = optimizer.param_groups[place]
-        self.rule = optimizer.rule_of(self.group)
+        self.place = place
+        self.rule = optimizer.rule_of(optimizer.param_groups[place])
         self.plan = plan
         self.parts = [i for i, part in enumerate(plan.parts) if part.kind.family.group == place]
         self.structure = plan.parts[self.parts[0]].kind.structure
         self.names = tuple(self.rule.hyper)
         self.raw: tuple[Any, ...] = ()
 
-    def fits(self, multipliers: list[float]) -> bool:
+    def fits(self, groups: Sequence[Any], multipliers: list[float]) -> bool:
         """Give the plan what has changed; tell whether that is only the size of numbers."""
-        group = self.group
+        group = groups[self.place]
         raw = (*map(group.__getitem__, self.names), group.get("initial_lr"))
         if len(raw) == len(self.raw) and all(map(is_, raw, self.raw)):
             return True
@@ -291,89 +257,5 @@ class _Group:
             self.plan.value(part, values)
             multipliers[part] = multiplier
         # What a tensor holds may change while it stays the same.
-        self.raw = () if any(isinstance(x, Tensor) for x in raw) else raw
+        self.raw = () if any(isinstance(x, Tensor | list) for x in raw) else raw
         return True
-
-
-class _Singles:
-    """Tensors that hold one number each, read and written all at once."""
-
-    def __init__(self, tensors: Sequence[Tensor]) -> None:
-        kind = TYPES[tensors[0].dtype]
-        self.tensors, self.places = tensors, Places(len(tensors))
-        self.numbers = np.zeros(len(tensors))
-        self.alike = True  # whether all were equal when they were read
-        self.given = self.places.given[2], len(tensors), self.numbers.ctypes.data
-        self.reader, self.writer = machine.reader(kind), machine.writer(kind)
-
-    def read(self) -> np.ndarray:
-        """Return the numbers, in float64, in an array that the next call overwrites."""
-        self.places.read(self.tensors)
-        self.alike = self.reader(*self.given) == 1
-        return self.numbers
-
-    def write(self, numbers: Any) -> None:
-        """Write a number to each, where `read` has found them."""
-        if numbers is not self.numbers:
-            self.numbers[:] = np.reshape(numbers, -1)
-        self.writer(*self.given)
-
-
-def _places(optimizer: Any, parameters: Sequence[Tensor]) -> np.ndarray:
-    """Return which parameters of an optimizer these are."""
-    known = [id(p) for group in optimizer.param_groups for p in group["params"]]
-    where = {each: place for place, each in enumerate(known)}
-    return np.array([where[id(p)] for p in parameters], np.int64)
-
-
-def _entries(states: Iterable[dict[str, Any]]) -> Iterator[Any]:
-    return chain.from_iterable(map(dict.values, states))
-
-
-def _laid_out_otherwise(p: Tensor, g: Tensor) -> bool:
-    return g.stride() != p.stride() or g.is_neg() or g.is_conj()
-
-
-@torch.no_grad()
-def _as_laid_out(p: Tensor, g: Tensor) -> Tensor:
-    return torch.empty_like(p, dtype=g.dtype).copy_(g)
-
-
-def _with_layout(row: Row) -> Row:
-    """Return a row whose gradient is laid out as its parameter."""
-    p, g = row.parameter, row.gradient
-    if g.layout is torch.strided and _laid_out_otherwise(p, g):
-        return row._replace(gradient=_as_laid_out(p, g))
-    return row
-
-
-def refuse_overlap(optimizer: Any, tensors: Sequence[Tensor]) -> None:
-    """Refuse parameters that share memory: each step would move it more than once.
-
-    Raises:
-        InputError: two tensors overlap.
-    """
-    if len(tensors) < 2:
-        return
-    starts = np.array([x.data_ptr() for x in tensors], np.int64)
-    ends = starts + np.array([_extent(x) for x in tensors], np.int64)
-    order = np.lexsort((ends, starts))
-    starts, ends = starts[order], ends[order]
-    known = starts != ends
-    reached = np.maximum.accumulate(ends[known])[:-1]
-    if (starts[known][1:] < reached).any():
-        raise InputError(
-            f"the parameters of {optimizer.rule.title}",
-            "lie apart in memory",
-            "parameters, or states, that overlap",
-            "Pass a tensor that is used in several places once.",
-        )
-
-
-def _extent(x: Tensor) -> int:
-    if x.is_contiguous():
-        return x.numel() * x.element_size()
-    if x.numel() == 0:
-        return 0
-    reach = 1 + sum((n - 1) * stride for n, stride in zip(x.shape, x.stride(), strict=True))
-    return reach * x.element_size()

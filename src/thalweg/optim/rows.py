@@ -34,7 +34,7 @@ def row_of(
     return Row(
         rule,
         as_real(parameter),
-        as_real(gradient),
+        as_real(gradient.resolve_conj() if gradient.is_conj() else gradient),
         buffers_of(rule, parameter, state, values),
         int(state["step"].item()) + 1,
         values,
@@ -76,6 +76,15 @@ def taken(rule: Rule, parameter: Tensor, values: Values) -> Tensor:
     """Return the gradient of a parameter; refuse one that the rule cannot take."""
     gradient = parameter.grad
     assert gradient is not None
+    numbers = "complex" if parameter.is_complex() else "floating-point"
+    of_kind = gradient.is_complex() if parameter.is_complex() else gradient.is_floating_point()
+    if gradient.shape != parameter.shape or not of_kind:
+        raise InputError(
+            f"the gradients that {rule.title} is given",
+            f"have the shape of their parameters, here {tuple(parameter.shape)}, and {numbers} entries",
+            f"shape {tuple(gradient.shape)} of {gradient.dtype}",
+            "Let backward() make them, or assign what has the parameter's shape.",
+        )
     if gradient.layout is torch.strided:
         if parameter.is_complex() and rule.scope is not Scope.ELEMENT:
             raise InputError(

@@ -50,14 +50,10 @@ def symmetric_product(x: Array, y: Array) -> Array:
     """
     if not _in_blocks(x):
         return product(x, y)
-
-    def put(out: Array, rows: slice, columns: slice) -> None:
-        if _for_onednn(x[rows], y):
-            out.copy_(product(x[rows], y[:, columns]))
-        else:
-            _namespace(x).mm(x[rows], y[:, columns], out=out)
-
-    return _mirrored(x, put)
+    if _for_onednn(x, y):
+        left, right = _laid_out(x, y)
+        return _mirrored(x, lambda out, i, j: out.copy_(product(left[i], right[:, j])))
+    return _mirrored(x, lambda out, i, j: _namespace(x).mm(x[i], y[:, j], out=out))
 
 
 def symmetric_addmm(x: Array, y: Array, z: Array, beta: Array, alpha: Array) -> Array:
@@ -66,17 +62,13 @@ def symmetric_addmm(x: Array, y: Array, z: Array, beta: Array, alpha: Array) -> 
     >>> symmetric_addmm(np.eye(1), np.eye(1), np.eye(1), 2.0, 3.0).tolist()
     [[5.0]]
     """
-    if not _in_blocks(x):
+    if not _in_blocks(x) or not _plain(beta, alpha):
         return addmm(x, y, z, beta, alpha)
-
-    def put(out: Array, rows: slice, columns: slice) -> None:
-        if _for_onednn(y[rows], z) or not _plain(beta, alpha):
-            out.copy_(addmm(x[rows, columns], y[rows], z[:, columns], beta, alpha))
-        else:
-            parts = x[rows, columns], y[rows], z[:, columns]
-            _namespace(x).addmm(*parts, beta=beta, alpha=alpha, out=out)
-
-    return _mirrored(x, put)
+    if _for_onednn(y, z):
+        left, right = _laid_out(y, z)
+        return _mirrored(x, lambda out, i, j: out.copy_(addmm(x[i, j], left[i], right[:, j], beta, alpha)))
+    plus = _namespace(x).addmm
+    return _mirrored(x, lambda out, i, j: plus(x[i, j], y[i], z[:, j], beta=beta, alpha=alpha, out=out))
 
 
 def plus_identity(x: Array, share: Array) -> Array:
@@ -113,7 +105,12 @@ def _in_blocks(x: Array) -> bool:
     return _in_memory(x) and x.shape[0] >= 3 * _BLOCK
 
 
-def _mirrored(like: Array, put: Callable[[Array, slice, slice], None]) -> Array:
+def _laid_out(x: Array, y: Array) -> tuple[Array, Array]:
+    """Return the factors of a product as oneDNN reads them, so that no block of them is turned on its own."""
+    return x.contiguous(), y.mT.contiguous().mT
+
+
+def _mirrored(like: Array, put: Callable[[Array, slice, slice], Array]) -> Array:
     """Put a symmetric matrix together from its rows, each from the diagonal on, some rows at a time."""
     size = like.shape[0]
     whole = like.new_empty(size, size)
