@@ -1,4 +1,4 @@
-"""Every rule as compiled kernels: the reference's path, in each type, for replicas, at the ends of the range."""
+"""Every rule as compiled kernels: the path of the reference, in each type, for replicas, on any threads."""
 
 from collections.abc import Iterator
 from typing import Any

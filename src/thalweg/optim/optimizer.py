@@ -14,7 +14,6 @@ from thalweg.errors import InputError, NonFiniteGradients, ThalwegError
 from thalweg.hyper import AT_LEAST_0, Real
 from thalweg.optim import arguments, curvature, faces, planned, routing, scalars, sharpness, states
 from thalweg.optim.execution import Execution
-from thalweg.optim.planned import Planned
 from thalweg.optim.rows import complete, plain
 from thalweg.rules.base import Curvature, Rule
 from thalweg.rules.wrap import Applied, wrapped
@@ -95,7 +94,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         self.clipped = False  # whether the last step shortened a gradient
         self.skips = "skip_nonfinite_limit" in self.own.hyper
         self.shares = self.own.initial_shared is not None
-        self.planned: Planned | None = None  # the step, if nothing changes
+        self.planned, self.planned_before = planned.nothing()
         self._evaluating = False
         self._displaced = False  # whether parameters are where the second gradient is taken
         self._second = False  # whether the gradients that are there are second ones
@@ -185,7 +184,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             )
         self._second = self.clipped = False
         done = planned.advanced(self)
-        self.clipped = done.clipped
+        self.clipped = bool(done.clipped)
         if done.skipped is not NEVER and done.skipped:
             self._skip()
             return loss

@@ -58,26 +58,32 @@ class Tensors:
             if _laid_out_otherwise(p, g)
         ]
 
-    def fit(self, optimizer: Any) -> list[Tensor] | None:
-        """Return the gradients, laid out as parameters; None if anything is not as it was planned."""
+    def fit(self, optimizer: Any) -> bool:
+        """Tell whether parameters and states are as they were planned, and find out where they are."""
         states = optimizer.state
         if len(states) != len(self.states) or not all(map(is_, states.values(), self.states)):
-            return None
+            return False
         entries = list(_entries(self.states))
         if len(entries) != len(self.entries) or not all(map(is_, entries, self.entries)):
-            return None
+            return False
+        if not self.kinds.holds(self.parameters):
+            return False
+        if not (self.steps.fit() and all(single.fit() for _, single in self.singles)):
+            return False
+        if (known := self.places.read(self.fixed).tobytes()) != self.known:
+            if not self.fixed_kinds.holds(self.fixed):
+                return False
+            refuse_overlap(optimizer, self.fixed)
+            self.known = known
+        return True
+
+    def gradients(self) -> list[Tensor] | None:
+        """Return the gradients, laid out as parameters; None if they are not as they were planned."""
         gradients = list(map(_gradient, self.parameters))
-        if not (self.kinds.holds(self.parameters) and self.gradient_kinds.holds(gradients)):
+        if not self.gradient_kinds.holds(gradients):
             return None
         for place, p in self.otherwise:
             gradients[place] = _as_laid_out(p, gradients[place])
-        if not (self.steps.fit() and all(single.fit() for _, single in self.singles)):
-            return None
-        if (known := self.places.read(self.fixed).tobytes()) != self.known:
-            if not self.fixed_kinds.holds(self.fixed):
-                return None
-            refuse_overlap(optimizer, self.fixed)
-            self.known = known
         return gradients
 
 

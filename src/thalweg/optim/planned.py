@@ -31,6 +31,8 @@ from thalweg.rules.tail import Row
 
 _gradient: Any = attrgetter("grad")
 _profiled: Any = getattr(torch.autograd, "_profiler_enabled")  # noqa: B009
+MOST = 4  # plans that are kept
+FRUITLESS, PAUSE = 8, 64  # plans in a row, each for one step, before steps are eager, and until plans again
 UNREMARKED = eager.Advanced({}, False, eager.NEVER)
 
 
@@ -45,19 +47,48 @@ def watched(optimizer: Any) -> bool:
     )
 
 
+def nothing() -> tuple[Planned | None, list[Planned]]:
+    """Return what an optimizer has planned before its first step: the step, and earlier ones."""
+    return None, []
+
+
 def advanced(optimizer: Any) -> eager.Advanced:
-    """Move all parameters of an optimizer by one step, as it was planned or is to be planned now."""
-    done = None if optimizer.planned is None else optimizer.planned.moved(optimizer)
-    if done is None:
-        optimizer.planned = None
-        optimizer.planned = Planned(optimizer)
-        done = optimizer.planned.moved(optimizer)
+    """Move all parameters of an optimizer by one step, as one was planned, or is to be planned now."""
+    latest, others = optimizer.planned, optimizer.planned_before
+    done: eager.Advanced | None = None if latest is None else latest.moved(optimizer)
+    if done is not None:
+        latest.new_in_a_row = -1
+        return done
+    for plan in others:
+        done = plan.moved(optimizer)
+        if done is not None:
+            plan.new_in_a_row = -1
+            others.remove(plan)
+            _put_first(optimizer, plan)
+            return done
+    return _planned_anew(optimizer)
+
+
+def _put_first(optimizer: Any, plan: Planned) -> None:
+    """Keep the plans used last: of parameters that have gradients in turns, each turn has its own."""
+    before = [optimizer.planned, *optimizer.planned_before]
+    optimizer.planned_before = [x for x in before if x is not None and not x.stale][: MOST - 1]
+    optimizer.planned = plan
+
+
+def _planned_anew(optimizer: Any) -> eager.Advanced:
+    # A plan that lives for one step costs more than it saves.
+    in_a_row = optimizer.planned.new_in_a_row + 1 if optimizer.planned else 0
+    plan = Planned(optimizer, compiled=in_a_row < FRUITLESS)
+    plan.new_in_a_row = in_a_row % PAUSE
+    _put_first(optimizer, plan)
+    done = plan.moved(optimizer)
     if done is None:
         raise ThalwegError(
             f"{optimizer.rule.title} must find its parameters at rest in a step; got other ones meanwhile. "
             "Do not change them from another thread."
         )
-    return done  # type: ignore[no-any-return]
+    return done
 
 
 class Planned:
@@ -65,18 +96,22 @@ class Planned:
 
     Args:
         optimizer: whose parameters have gradients. It is not held, and neither are gradients.
+        compiled: whether kernels may be used.
 
     Raises:
         InputError: parameters overlap, or a gradient is of a kind that a rule cannot take.
     """
 
     @torch.no_grad()
-    def __init__(self, optimizer: Any) -> None:
+    def __init__(self, optimizer: Any, compiled: bool = True) -> None:
+        self.stale = False  # whether it will not fit again
+        self.new_in_a_row = 0  # how many plans before it served one step each; −1: it has served two itself
         rows, _, parameters = rows_of(optimizer)
         refuse_overlap(optimizer, parameters)
         self.idle = [p for group in optimizer.param_groups for p in group["params"] if p.grad is None]
         self.known = [list(group["params"]) for group in optimizer.param_groups]
-        chosen = _chosen(optimizer, rows) if optimizer.execution.backend in ("auto", "kernels") else []
+        compiled = compiled and optimizer.execution.backend in ("auto", "kernels")
+        chosen = _chosen(optimizer, rows) if compiled else []
         taken = set(chosen)
         rest = [p for place, p in enumerate(parameters) if place not in taken]
         self.rest = set(map(id, rest))
@@ -117,24 +152,28 @@ class Planned:
     def moved(self, optimizer: Any) -> eager.Advanced | None:
         """Move everything by one step; return None, with nothing touched, if it must be planned anew."""
         groups = optimizer.param_groups
+        self.stale = True  # unless it is merely other parameters' turn
         if len(groups) != len(self.known):
             return None
         for group, known in zip(groups, self.known, strict=True):
             now = group["params"]
             if len(now) != len(known) or not all(map(is_, now, known)):
                 return None
-        if self.idle and any(p.grad is not None for p in self.idle):
-            return None
-        if not self.rest_kinds.holds(_with_gradients(self.rest_parameters)):
-            return None
+        turn = not any(p.grad is not None for p in self.idle)
+        turn = turn and self.rest_kinds.holds(_with_gradients(self.rest_parameters))
         if self.tensors is None:
-            return self._rest_moved(optimizer)
-        gradients = self.tensors.fit(optimizer)
-        if gradients is None:
+            self.stale = False
+            return self._rest_moved(optimizer) if turn else None
+        if not self.tensors.fit(optimizer):
+            return None
+        gradients = self.tensors.gradients()
+        if gradients is None or not turn:
+            self.stale = False
             return None
         for group in self.groups:
             if not group.fits(groups, self.multipliers):
                 return None
+        self.stale = False
         if self.rest:
             self._rest_moved(optimizer)
         self.plan.point(self.tensors.places.places, self.tensors.gradient_places.read(gradients))

@@ -259,6 +259,33 @@ def test_threads_that_ask_for_the_same_code_at_once_get_the_same(tmp_path: Path)
     assert len(files(tmp_path / "cache")) == 1
 
 
+def test_threads_that_are_the_first_to_compile_get_each_its_own_code(tmp_path: Path) -> None:
+    """LLVM is started once: a second start would free the code of the first."""
+    script = f'''
+import ctypes
+import gc
+import threading
+from thalweg.backends import machine
+
+ready, found = threading.Barrier(8), {{}}
+
+def first(factor):
+    ready.wait()
+    machine.available()
+    address = machine.address_of("""{TWICE}""".replace("FACTOR", repr(factor)))
+    found[factor] = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double)(address)
+
+threads = [threading.Thread(target=first, args=(place + 0.5,)) for place in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+gc.collect()
+print(sorted(found) == sorted(function(1.0) for function in found.values()))
+'''
+    assert python(script, tmp_path) == "True"
+
+
 def test_code_that_would_call_a_library_which_is_not_there_is_refused() -> None:
     """LLVM would end the process when it loads it."""
     text = """

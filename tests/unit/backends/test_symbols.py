@@ -55,8 +55,8 @@ OPERATIONS: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "choice": (lambda x: ops.where(x > 2, x, 0.0), ("where", ("less", 2, "load"), "load", 0.0)),
     "choice that is known": (lambda x: symbols.where(True, x, 0.0), "load"),
     "in float64": (ops.in_float64, ("cast", "load")),
-    "spread": (lambda x: ops.spread(x, x), "load"),
-    "as a matrix": (lambda x: ops.as_matrix(x, (-1,)), "load"),
+    "a number that is spread": (lambda x: ops.spread(number(), x), "hyper"),
+    "numbers that are spread": (lambda x: ops.spread((number(), 2.0), x)[0], "hyper"),
 }
 
 
