@@ -87,8 +87,16 @@ def folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thalweg"
 
 
+def _ours(path: Path) -> bool:
+    """Tell whether nobody else can put code into a folder."""
+    known = path.stat()
+    return not hasattr(os, "getuid") or (known.st_uid == os.getuid() and not known.st_mode & 0o022)
+
+
 def _stored(key: str) -> bytes | None:
     try:
+        if not _ours(folder()):
+            return None
         data = (folder() / key).read_bytes()
     except (OSError, RuntimeError):  # a user may have no home
         return None
@@ -98,7 +106,9 @@ def _stored(key: str) -> bytes | None:
 
 def _store(key: str, code: bytes) -> None:
     try:
-        folder().mkdir(parents=True, exist_ok=True)
+        folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _ours(folder()):
+            return
         part = folder() / f"{key}.{os.getpid()}.{threading.get_ident()}"
         part.write_bytes(hashlib.sha256(code).digest() + code)
         part.replace(folder() / key)

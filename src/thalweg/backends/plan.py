@@ -17,7 +17,7 @@ from thalweg.rules.base import Values
 from thalweg.rules.tail import Row
 
 LARGEST_CHUNK, SMALLEST_CHUNK, CHUNKS = 1 << 18, 4096, 256
-ALONE = 16384  # elements that one thread moves before another has woken up
+ALONE = 131072  # elements that one thread moves before another has woken up
 
 
 class Part:

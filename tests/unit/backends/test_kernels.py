@@ -125,6 +125,30 @@ def test_what_is_told_of_replicas_has_one_entry_for_each(replicas: int) -> None:
     assert done.skipped.shape == (replicas,)
 
 
+def test_replicas_of_several_types_are_each_moved_as_alone() -> None:
+    """Numbers of 2, 4 and 8 bytes: a replica begins at another byte in each."""
+    rule, rates = RULES["adam"], np.array([0.5, 0.25, 0.125])
+    p = torch.linspace(-1, 1, 15).reshape(3, 5).to(torch.bfloat16)
+    g, h = torch.linspace(1, 2, 15).double().reshape(3, 5), rule.values(rule.checked({}) | {"lr": rates})
+    state = rule.initial(p.float(), h._replace(lr=0.1))
+    alone = [
+        Row(
+            rule,
+            p[k].clone(),
+            g[k],
+            type(state)(*(x[k].clone() for x in state)),
+            1,
+            h._replace(lr=float(rates[k])),
+        )
+        for k in range(3)
+    ]
+    kernels.advance([Row(rule, p, g, state, 1, h, replicas=True)])
+    for k, each in enumerate(alone):
+        kernels.advance([each])
+        for x, y in zip((p, *state), (each.parameter, *each.state), strict=True):
+            assert torch.equal(x[k], y)
+
+
 # Memory.
 
 
@@ -206,6 +230,13 @@ def test_every_kind_of_float32_is_rounded_to_half_precision_as_torch_does(half: 
     assert p.isinf().any()
 
 
+def test_a_gradient_in_less_precision_loses_nothing_of_its_parameter() -> None:
+    p = torch.tensor([1 + 2.0**-40], dtype=torch.float64)
+    kernels.advance([row(p, torch.tensor([0.5]), lr=0.5)])
+
+    assert p.item() == 0.75 + 2.0**-40
+
+
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
 def test_a_number_in_the_state_in_half_precision_is_read_and_rounded(half: torch.dtype) -> None:
     given = row(torch.ones(3, dtype=half), torch.ones(3, dtype=half), RULES["nadam"])
@@ -225,6 +256,7 @@ def test_a_number_in_the_state_in_half_precision_is_read_and_rounded(half: torch
     ("p", "g"),
     [
         (torch.ones(6)[::2], torch.ones(3)),
+        (torch.ones(6)[::2], torch.ones(6)[::2]),
         (torch.ones(3), torch.ones(1).expand(3)),
         (torch.ones(2, 3), torch.ones(3, 2).t()),
         (torch.ones(2, 2), torch.eye(2).to_sparse()),
@@ -233,7 +265,17 @@ def test_a_number_in_the_state_in_half_precision_is_read_and_rounded(half: torch
         (torch.ones(2, dtype=torch.int64), torch.ones(2)),
         (torch.ones(3), torch.ones(2)),
     ],
-    ids=["gaps", "expanded", "turned", "sparse", "complex", "elsewhere", "whole", "of another shape"],
+    ids=[
+        "gaps",
+        "the same gaps",
+        "expanded",
+        "turned",
+        "sparse",
+        "complex",
+        "elsewhere",
+        "whole",
+        "of another shape",
+    ],
 )
 def test_tensors_that_no_kernel_reads_are_refused_before_anything_moves(p: Tensor, g: Tensor) -> None:
     w = torch.ones(3)

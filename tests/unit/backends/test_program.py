@@ -209,16 +209,25 @@ def test_mistakes_of_a_body_are_not_taken_for_something_untraceable() -> None:
 # Numbers, between passes: Python's, where all rows agree, or arrays.
 
 
-@pytest.mark.parametrize("name", ["divide", "power", "sqrt", "maximum", "where", "not", "less", "sign"])
-@pytest.mark.parametrize("first", [np.nan, np.inf, -np.inf, 0.0, -1.0, 2.0, 1e300])
-def test_a_single_number_is_computed_as_an_array_of_it(name: str, first: float) -> None:
-    function = NUMBERS[name]
-    others = {"divide": [0.0], "power": [2.0], "maximum": [np.nan], "where": [1.0, 2.0], "less": [0.0]}
-    rest = others.get(name, [])
-    if name == "where":
-        first = first > 0  # type: ignore[assignment]
-    if name == "not":
-        first = first == 0  # type: ignore[assignment]
+@pytest.mark.parametrize(
+    ("name", "rest"),
+    [
+        ("divide", [0.0]),
+        ("divide", [-3.0]),
+        ("power", [2.0]),
+        ("power", [-1.0]),
+        ("sqrt", []),
+        ("maximum", [np.nan]),
+        ("maximum", [1.0]),
+        ("where", [1.0, 2.0]),
+        ("not", []),
+        ("less", [0.0]),
+        ("sign", []),
+    ],
+)
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf, 0.0, -1.0, 2.0, 1e300])
+def test_a_single_number_is_computed_as_an_array_of_it(name: str, rest: list[float], number: float) -> None:
+    function, first = NUMBERS[name], number > 0 if name in ("where", "not") else number
     with np.errstate(all="ignore"):
         single = function(first, *rest)
         (of_array,) = function(np.array([first]), *rest)
