@@ -1,9 +1,10 @@
 # Everything runs in .venv, which the first target that needs it makes; nothing outside this folder
-# is written. Paths are relative, so the folder's own name may hold spaces.
+# is written, and so compiled kernels are kept in it. Paths are relative, so the folder's own name may hold spaces.
 PYTHON ?= python3
 
 # They would lead the environment's Python to another installation's packages.
 unexport PYTHONHOME PYTHONPATH
+export THALWEG_CACHE ?= $(CURDIR)/.venv/kernels
 
 .PHONY: help showdown test test-slow check lint types layers bench bench-step docs
 

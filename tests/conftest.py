@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import settings
 # Before torch is first imported, and inherited by the commands that the tests start: with one
 # thread sums have one order, and the workers of pytest-xdist do not fight over the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Compiled kernels are kept for this run alone, and not in the cache of the user.
+os.environ.setdefault("THALWEG_CACHE", tempfile.mkdtemp(prefix="thalweg-kernels-"))
 
 # The same examples in every run, so that a red test is red for everyone. To look for new ones:
 # pytest --hypothesis-profile=explore

@@ -34,7 +34,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # one process a core
 
 import pytest
 
-from thalweg.rules import base, ops, tail
+from thalweg.rules import base, ops, products, tail
 from thalweg.rules.catalogue import RULES
 
 ROOT = Path(__file__).parents[1]
@@ -45,7 +45,7 @@ STEP = (
     "start", "clock", "direction", "tail", "evaluated", "initial_shared", "partial", "combine", "refresh",
 )  # fmt: skip
 # What all rules run is nobody's own.
-SHARED = {module.__name__ for module in (base, ops, tail)}
+SHARED = {module.__name__ for module in (base, ops, products, tail)}
 SWAPPED: dict[type, type] = {
     ast.Add: ast.Sub,
     ast.Sub: ast.Add,

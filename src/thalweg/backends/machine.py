@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -15,13 +16,19 @@ from thalweg.backends.loops import REGION, gather, scatter
 from thalweg.backends.symbols import Untraceable
 
 HELPERS = (b"__trunc", b"__extend", b"__gnu_")  # of compilers, for numbers that a processor does not know
-_LOCK = threading.Lock()
+_LOCK = threading.RLock()
+OPTIONS = {"speed_level": 3, "loop_vectorization": True, "loop_interleaving": True}
 _ADDRESSES: dict[str, int] = {}  # by text
 
 
-@cache
 def _compiler() -> tuple[Any, Any, Any, str]:
     """Return LLVM, the target machine, the engine that holds all code, and what names the machine."""
+    with _LOCK:
+        return _started()
+
+
+@cache
+def _started() -> tuple[Any, Any, Any, str]:
     import llvmlite
     import llvmlite.binding as llvm
 
@@ -32,10 +39,9 @@ def _compiler() -> tuple[Any, Any, Any, str]:
     target = llvm.Target.from_default_triple().create_target_machine(
         cpu=name, features=features, opt=3, jit=True
     )
-    empty = llvm.parse_assembly("")
-    engine = llvm.create_mcjit_compiler(empty, target)
-    who = f"{llvmlite.__version__} {llvm.llvm_version_info} {llvm.get_process_triple()} {name} {features}"
-    return llvm, target, engine, who
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target)
+    processor = f"{llvm.get_process_triple()} {name} {features}"
+    return llvm, target, engine, f"{llvmlite.__version__} {llvm.llvm_version_info} {processor} {OPTIONS}"
 
 
 @cache
@@ -64,20 +70,39 @@ def _loaded(text: str, function: str) -> int:
     name = f"thalweg_{key[:24]}"
     stored = _stored(key)
     if stored is None:
-        module = llvm.parse_assembly(text.replace(f"@{function}(", f"@{name}("))
-        module.verify()
-        options = llvm.create_pipeline_tuning_options(speed_level=3)
-        options.loop_vectorization = True
-        options.loop_interleaving = True
-        builder = llvm.create_pass_builder(target, options)
-        builder.getModulePassManager().run(module, builder)
-        stored = target.emit_object(module)
-        if any(helper in stored for helper in HELPERS):  # LLVM would end the process on loading it
-            raise Untraceable("A kernel must have a processor that converts its numbers; got another.")
+        stored = _compiled(text.replace(f"@{function}(", f"@{name}("), llvm, target)
         _store(key, stored)
     engine.add_object_file(llvm.ObjectFileRef.from_data(stored))
     engine.finalize_object()
     return int(engine.get_function_address(name))
+
+
+def _compiled(text: str, llvm: Any, target: Any) -> bytes:
+    announcement = threading.Timer(1.0, _announce)
+    announcement.daemon = True
+    announcement.start()
+    try:
+        module = llvm.parse_assembly(text)
+        module.verify()
+        options = llvm.create_pipeline_tuning_options(speed_level=OPTIONS["speed_level"])
+        options.loop_vectorization = OPTIONS["loop_vectorization"]
+        options.loop_interleaving = OPTIONS["loop_interleaving"]
+        builder = llvm.create_pass_builder(target, options)
+        builder.getModulePassManager().run(module, builder)
+        code: bytes = target.emit_object(module)
+    except RuntimeError as error:
+        raise Untraceable(f"A kernel must be compiled by LLVM; got: {error}.") from error
+    finally:
+        announcement.cancel()
+    if any(helper in code for helper in HELPERS):  # LLVM would end the process on loading it
+        raise Untraceable("A kernel must have a processor that converts its numbers; got another.")
+    return code
+
+
+@cache  # so that it is said once
+def _announce() -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write("Thalweg compiles a step for this processor; the result is kept for next time.\n")
 
 
 def folder() -> Path:
@@ -144,8 +169,16 @@ def _single(text: str, result: Any) -> Any:
 # Threads.
 
 _FORKED: list[bool] = []  # a child that was forked has none of its parent's threads
+
+
+def _forked() -> None:
+    global _LOCK
+    _LOCK = threading.RLock()  # another thread may have held the old one
+    _FORKED.append(True)
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: _FORKED.append(True))
+    os.register_at_fork(after_in_child=_forked)
 
 
 @cache

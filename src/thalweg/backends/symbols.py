@@ -361,6 +361,8 @@ class linalg:
 class _Module:
     """This module as a value, for `Symbol.namespace`."""
 
+    __name__ = __name__
+
     def __getattr__(self, name: str) -> Any:
         try:
             return globals()[name]

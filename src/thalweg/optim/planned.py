@@ -112,6 +112,14 @@ class Planned:
         self.known = [list(group["params"]) for group in optimizer.param_groups]
         compiled = compiled and optimizer.execution.backend in ("auto", "kernels")
         chosen = _chosen(optimizer, rows) if compiled else []
+        self.tensors: Tensors | None = None
+        if chosen:
+            try:
+                self._lay_out(
+                    optimizer, [rows[place] for place in chosen], [parameters[place] for place in chosen]
+                )
+            except Untraceable:  # by the compiler
+                chosen = []
         taken = set(chosen)
         rest = [p for place, p in enumerate(parameters) if place not in taken]
         self.rest = set(map(id, rest))
@@ -119,11 +127,6 @@ class Planned:
         self.rest_kinds = Likeness(_with_gradients(rest))
         self.where: list[int] = []
         self.other = _other(optimizer.execution.backend, optimizer.execution.stochastic_rounding, rest)
-        self.tensors: Tensors | None = None
-        if chosen:
-            self._lay_out(
-                optimizer, [rows[place] for place in chosen], [parameters[place] for place in chosen]
-            )
 
     def _lay_out(self, optimizer: Any, rows: list[Row], parameters: list[Tensor]) -> None:
         ready = [with_layout(row) for row in rows]

@@ -38,8 +38,11 @@ def abs(x: Array) -> Array:
 
 
 def sign(x: Array) -> Array:
-    """Return −1, 0 or 1 for every element."""
-    return _namespace(x).sign(x)
+    """Return −1, 0 or 1 for every element, and NaN of NaN."""
+    space = _namespace(x)
+    if space.__name__ == "torch":  # whose sign of NaN is 0
+        return space.where(x == x, space.sign(x), x)
+    return space.sign(x)
 
 
 def maximum(x: Array, y: Array) -> Array:

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from thalweg import optim
-from thalweg.backends import llvm, loops, machine
+from thalweg.backends import machine
 from thalweg.backends.symbols import Untraceable
 
 # In another process: reads one number by a small kernel, without torch; a compiler that must not be asked.
@@ -194,6 +194,20 @@ def test_a_damaged_file_is_ignored_and_replaced(damage: Callable[[bytes], bytes]
     assert python(NO_COMPILER + READ, tmp_path) == "2.5"
 
 
+def test_a_folder_that_others_may_write_to_is_neither_read_nor_written(tmp_path: Path) -> None:
+    """Else they could run their code in our processes."""
+    assert python(READ, tmp_path) == "2.5"
+    written = files(tmp_path)
+    tmp_path.chmod(0o777)
+
+    with pytest.raises(AssertionError, match="the compiler was asked"):
+        python(NO_COMPILER + READ, tmp_path)
+    assert python(READ.replace("float32", "float64"), tmp_path) == "2.5"
+    assert files(tmp_path) == written
+    tmp_path.chmod(0o700)
+    assert python(NO_COMPILER + READ, tmp_path) == "2.5"
+
+
 def test_processes_that_compile_the_same_at_once_leave_one_whole_file(tmp_path: Path) -> None:
     with ThreadPoolExecutor(3) as pool:
         found = list(pool.map(lambda _: python(READ, tmp_path), range(3)))
@@ -302,7 +316,7 @@ define void @kernel(ptr %x) {
 
 
 def test_a_mistake_in_a_text_leaves_the_compiler_ready() -> None:
-    with pytest.raises(RuntimeError, match="parsing error"):
+    with pytest.raises(Untraceable, match="parsing error"):
         machine.address_of("define void @kernel() { nothing }")
 
     assert times(4.5) == 4.5
@@ -310,7 +324,7 @@ def test_a_mistake_in_a_text_leaves_the_compiler_ready() -> None:
 
 # Single numbers.
 
-NUMBERS = [0.0, -0.0, 1.5, -2.75, 3e4, 1e-7, float("inf"), -float("inf"), 1 / 3, 65504.0, 2.0**-149]
+NUMBERS = [0.0, -0.0, 1.5, -2.75, 3e4, 1e-7, np.inf, -np.inf, np.nan, 1 / 3, 65504.0, 2.0**-149]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
@@ -322,16 +336,8 @@ def test_single_numbers_are_read_and_written_as_torch_rounds_them(dtype: torch.d
     written = [x.item() for x in tensors]
     machine.reader(kind)(places.ctypes.data, len(places), out.ctypes.data)
 
-    assert written == out.tolist() == torch.tensor(NUMBERS, dtype=torch.float64).to(dtype).tolist()
-
-
-@pytest.mark.parametrize("kind", llvm.SIZES)
-def test_a_number_that_is_none_is_written_as_none(kind: str) -> None:
-    dtype = getattr(torch, kind)
-    x, nan = torch.zeros((), dtype=dtype), np.array([np.nan])
-    machine.writer(kind)(np.array([x.data_ptr()]).ctypes.data, 1, nan.ctypes.data)
-
-    assert x.isnan()
+    rounded = torch.tensor(NUMBERS, dtype=torch.float64).to(dtype).tolist()
+    np.testing.assert_array_equal([written, out.tolist()], [rounded, rounded])  # NaN among them
 
 
 # Threads.
@@ -360,12 +366,11 @@ def test_every_chunk_is_worked_on_once_on_as_many_threads_as_asked(
             together.wait(timeout=30)
         done.append((start, threading.get_ident()))
 
-    table, job = chunks(20, work)
+    _table, job = chunks(20, work)
     machine.run(job.ctypes.data, threads)
 
     assert sorted(start for start, _ in done) == list(range(20))
     assert len({thread for _, thread in done}) == threads
-    del table
 
 
 def steps(name: str, seed: int) -> list[float]:
@@ -393,8 +398,3 @@ def test_threads_that_step_at_once_take_the_paths_that_they_take_one_after_the_o
         together = list(pool.map(walk, walks))
 
     assert together == [steps(*each) for each in walks]
-
-
-def test_what_stands_in_loops_is_compiled_for_every_type() -> None:
-    for kind in llvm.SIZES:
-        assert machine.address_of(loops.gather(kind)) != machine.address_of(loops.scatter(kind))
