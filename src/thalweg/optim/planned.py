@@ -58,13 +58,16 @@ def advanced(optimizer: Any) -> eager.Advanced:
     done: eager.Advanced | None = None if latest is None else latest.moved(optimizer)
     if done is not None:
         latest.new_in_a_row = -1
+        if latest.makeshift:
+            optimizer.planned = None
         return done
     for plan in others:
         done = plan.moved(optimizer)
         if done is not None:
             plan.new_in_a_row = -1
             others.remove(plan)
-            _put_first(optimizer, plan)
+            if not plan.makeshift:
+                _put_first(optimizer, plan)
             return done
     return _planned_anew(optimizer)
 
@@ -105,6 +108,7 @@ class Planned:
     @torch.no_grad()
     def __init__(self, optimizer: Any, compiled: bool = True) -> None:
         self.stale = False  # whether it will not fit again
+        self.makeshift = not compiled  # if it serves twice, the next step is planned in earnest
         self.new_in_a_row = 0  # how many plans before it served one step each; −1: it has served two itself
         rows, _, parameters = rows_of(optimizer)
         refuse_overlap(optimizer, parameters)

@@ -340,3 +340,19 @@ def test_a_gradient_that_one_group_refuses_moves_no_other() -> None:
 
     assert torch.equal(w, before[0])
     assert torch.equal(table, before[1])
+
+
+def test_kernels_come_back_when_parameters_no_longer_have_gradients_at_random() -> None:
+    generator = torch.Generator().manual_seed(0)
+    leaves = [torch.nn.Parameter(torch.ones(3)) for _ in range(12)]
+    optimizer = optim.Adam(leaves)
+    runs = []
+    for step in range(60):
+        for leaf in leaves:
+            has_one = step >= 40 or torch.rand(1, generator=generator).item() < 0.5
+            leaf.grad = torch.ones(3) if has_one else None
+        optimizer.step()
+        runs.append(optimizer.runs)
+
+    assert any("eager" in words for words in runs[20:40])  # plans for one step each were given up
+    assert runs[45:] == ["Parameters moved: 12 by compiled kernels."] * 15
