@@ -12,7 +12,8 @@ from hypothesis import settings
 # thread sums have one order, and the workers of pytest-xdist do not fight over the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Compiled kernels are kept for this run alone, and not in the cache of the user.
-os.environ.setdefault("THALWEG_CACHE", tempfile.mkdtemp(prefix="thalweg-kernels-"))
+_KERNELS = tempfile.TemporaryDirectory(prefix="thalweg-kernels-", ignore_cleanup_errors=True)
+os.environ.setdefault("THALWEG_CACHE", _KERNELS.name)
 
 # The same examples in every run, so that a red test is red for everyone. To look for new ones:
 # pytest --hypothesis-profile=explore

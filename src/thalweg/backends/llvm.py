@@ -201,7 +201,7 @@ attributes #0 = {{ nounwind }}
                 return self._new(kind, text)
             case "sign":
                 return self._sign(ready[0], kind)
-            case _:  # cast, copy
+            case _:  # cast
                 return ready[0], kind
 
     def _sign(self, x: str, kind: str) -> tuple[str, str]:

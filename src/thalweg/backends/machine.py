@@ -168,13 +168,13 @@ def _single(text: str, result: Any) -> Any:
 
 # Threads.
 
-_FORKED: list[bool] = []  # a child that was forked has none of its parent's threads
+_FORKED = False  # a child that was forked has none of its parent's threads
 
 
 def _forked() -> None:
-    global _LOCK
+    global _LOCK, _FORKED
     _LOCK = threading.RLock()  # another thread may have held the old one
-    _FORKED.append(True)
+    _FORKED = True
 
 
 if hasattr(os, "register_at_fork"):

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from thalweg.backends.symbols import ELEMENT, ROW, STEP, Elements, Symbol, Untraceable
+from thalweg.backends.symbols import ELEMENT, ROW, Elements, Symbol, Untraceable
 from thalweg.hyper import Real, Reals
 from thalweg.rules.base import Rule, Values, nonzero
 from thalweg.rules.tail import Row, step
@@ -313,7 +313,7 @@ NUMBERS: dict[str, Callable[..., Any]] = {
     "negative": operator.neg,
     "sqrt": _sqrt,
     "abs": abs,
-    "sign": lambda x: np.sign(x),
+    "sign": np.sign,
     "maximum": _maximum,
     "where": _where,
     "not": _not,
@@ -322,6 +322,4 @@ NUMBERS: dict[str, Callable[..., Any]] = {
     "less": operator.lt,
     "at_most": operator.le,
     "equal": operator.eq,
-    "copy": lambda x: x,
 }
-__all__ = ["NUMBERS", "STEP", "Family", "Instruction", "Leaf", "Pass", "Program", "trace"]

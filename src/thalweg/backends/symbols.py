@@ -15,6 +15,7 @@ The module speaks as much of torch's dialect as `rules.ops` uses, so that ops ne
 from __future__ import annotations
 
 import builtins
+import sys
 from enum import IntEnum
 from typing import Any
 
@@ -76,7 +77,7 @@ class Symbol:
     @property
     def namespace(self) -> Any:
         """This module: where `rules.ops` finds the functions for symbols."""
-        return _MODULE
+        return sys.modules[__name__]
 
     @property
     def dtype(self) -> str:
@@ -317,8 +318,8 @@ def where(condition: Number, x: Number, y: Number) -> Number:
 
 def zeros_like(x: Symbol) -> Symbol:
     """Trace zeros."""
-    made = _symbol("copy", x)
-    made.operation, made.operands = "zero", ()
+    made = _symbol("zero", x)
+    made.operands = ()  # level, family and type are all that it has of x
     return made
 
 
@@ -356,18 +357,3 @@ class linalg:
         """Trace a Euclidean norm."""
         square: Any = x * x
         return sqrt(square.sum(dim, keepdim))
-
-
-class _Module:
-    """This module as a value, for `Symbol.namespace`."""
-
-    __name__ = __name__
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return globals()[name]
-        except KeyError:
-            raise AttributeError(name) from None
-
-
-_MODULE = _Module()

@@ -34,7 +34,7 @@ class Likeness:
     """
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self.known = [_nature(x) for x in tensors]
+        self.count = len(tensors)
         self.check: Any = None
         if _TensorGuards is not None and tensors:
             try:
@@ -46,10 +46,11 @@ class Likeness:
                 self.check = guards.check if guards.check(*tensors) else None
             except (TypeError, RuntimeError, ValueError):
                 pass
+        self.known = None if self.check is not None else [_nature(x) for x in tensors]
 
     def holds(self, tensors: Sequence[Any]) -> bool:
         """Tell whether other tensors, as many, are of the same kinds; nothing at all is of none."""
-        if len(tensors) != len(self.known):
+        if len(tensors) != self.count:
             return False
         if self.check is not None:
             return bool(self.check(*tensors))
