@@ -6,7 +6,7 @@ PYTHON ?= python3
 unexport PYTHONHOME PYTHONPATH
 export THALWEG_CACHE ?= $(CURDIR)/.venv/kernels
 
-.PHONY: help showdown test test-slow check lint types layers bench bench-step docs
+.PHONY: help showdown test test-slow check lint types layers bench bench-step bench-fleet docs
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1	/p' Makefile
@@ -33,13 +33,16 @@ types: .venv/.installed  ## strict types of src/
 layers: .venv/.installed  ## who may import whom
 	.venv/bin/lint-imports
 
-bench: .venv/.peers  ## the benchmarks but bench-step: each prints a ratio against a named peer
-	@for file in $(filter-out benchmarks/step.py,$(wildcard benchmarks/[!_]*.py)); do \
+bench: .venv/.peers  ## the benchmarks but bench-step and -fleet: each prints a ratio against a named peer
+	@for file in $(filter-out benchmarks/step.py benchmarks/fleet.py,$(wildcard benchmarks/[!_]*.py)); do \
 		echo "== $$file"; .venv/bin/python "$$file" || exit; \
 	done
 
 bench-step: .venv/.peers  ## a step of every method, on five lists of tensors: hours; see ARGS=--help
 	.venv/bin/python benchmarks/step.py $(ARGS)
+
+bench-fleet: .venv/.peers  ## many trainings of small networks, beside Optuna, Ray and JAX: an hour; ARGS=--help
+	.venv/bin/python benchmarks/fleet.py $(ARGS)
 
 docs: .venv/.installed  ## write the references of commands and methods anew
 	.venv/bin/python -m thalweg.cli.reference commands > .venv/commands.md

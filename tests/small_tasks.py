@@ -123,12 +123,12 @@ def batch_norm() -> Task:
     )
 
 
-def three_layers() -> Task:
+def three_layers(width: int = 6) -> Task:
     """With a matrix that is neither the first layer nor the head: for methods that take such."""
     return dataclasses.replace(
         network(name="three layers"),
         make_model=lambda: nn.Sequential(
-            nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 3)
+            nn.Linear(3, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 3)
         ),
     )
 
@@ -239,7 +239,7 @@ def trained(
     with isolated_random(0):
         engine = ModelEngine(workload, trial, ROOT, snapshot=snapshot)
         control = Control(trial.recipe, workload.limits(trial), progress)
-        train(engine, [control], workload, at_boundary)
+        train(engine, [control], workload, at_boundary=at_boundary)
     return engine, control
 
 

@@ -93,6 +93,7 @@ class Trace:
     total_seconds: float
     started_at: str  # ISO 8601, UTC
     skipped_updates: int = 0  # because their gradients were not finite
+    attempts: int = 1  # processes that began it; more than 1 where one died
 
 
 @dataclass(frozen=True)

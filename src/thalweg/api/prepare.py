@@ -23,7 +23,7 @@ from thalweg.records import Stage
 from thalweg.tasks import Task, check_task, load_task
 from thalweg.tasks.user_code import isolated_random
 from thalweg.training.control import EVALUATIONS, Control
-from thalweg.training.engine import ModelEngine, Update
+from thalweg.training.engine import ModelEngine, Updates
 from thalweg.training.recipe import Recipe
 from thalweg.training.trial import Budget, Execution, Trial, Workload
 
@@ -115,7 +115,7 @@ def steps_of(budget: Budget, workload: Workload, recipe: Recipe, how: Execution)
         times = []
         for step in range(TIMED_UPDATES):
             start = time.perf_counter()
-            engine.update([Update(0, step, recipe.rate or 0.0)])
+            engine.update([Updates(0, step, [recipe.rate or 0.0])])
             times.append(time.perf_counter() - start)
         start = time.perf_counter()
         engine.measure([0], workload.data.validation)
@@ -148,10 +148,10 @@ def try_update(workload: Workload, trial: Trial, how: Execution) -> None:
     """
     with isolated_random(0):
         limits = workload.limits(trial)
-        rate = Control(trial.recipe, limits).rate()
+        rates = Control(trial.recipe, limits).rates(1)
         engine = ModelEngine(workload, trial, how.root, how.device)
         for step in sorted({0, min(limits.steps, limits.steps_per_epoch) - 1}):
-            engine.update([Update(0, step, rate)])
+            engine.update([Updates(0, step, rates)])
 
 
 def environment() -> dict[str, str]:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,7 +35,7 @@ from thalweg.tasks.user_code import isolated_random
 from thalweg.training import snapshot
 from thalweg.training.control import Control
 from thalweg.training.engine import Engine, ModelEngine
-from thalweg.training.loop import conclude
+from thalweg.training.loop import Begun, conclude
 from thalweg.training.loop import train as train_rows
 from thalweg.training.recipe import Recipe
 from thalweg.training.trial import Budget, Execution, Trial, Workload, trial_key
@@ -172,8 +171,8 @@ def _train(
     path, weights = folder / _SNAPSHOT, folder / "model.safetensors"
     taken, progress = snapshot.read(path, key) if path.exists() else (None, None)
     # What earlier processes spent on this training counts as well.
-    clock = time.perf_counter() - (progress.elapsed_seconds if progress else 0.0)
-    started = datetime.now(UTC)
+    begun = Begun.now()
+    begun = begun._replace(clock=begun.clock - (progress.elapsed_seconds if progress else 0.0))
     with torch_threads(how.threads), isolated_random(0):
         engine = ModelEngine(workload, trial, how.root, how.device, taken)
         control = Control(trial.recipe, workload.limits(trial), progress)
@@ -195,14 +194,14 @@ def _train(
                 else:
                     due = time.monotonic() - last > SNAPSHOT_SECONDS
                 if due or interrupted.is_set() or control.finished:
-                    control.progress.elapsed_seconds = time.perf_counter() - clock
+                    control.progress.elapsed_seconds = time.perf_counter() - begun.clock
                     snapshot.write(path, engine.snapshot(row), control.progress, key)
                     last = time.monotonic()
                 if interrupted.is_set():
                     raise KeyboardInterrupt
 
-            train_rows(engine, [control], workload, at_boundary)
-        trace = conclude(engine, 0, control, workload, trial, how, clock, started)
+            train_rows(engine, [control], workload, at_boundary=at_boundary)
+        (trace,) = conclude(engine, [0], [control], workload, [trial], how, begun)
     state = {name: t.detach().cpu().contiguous().clone() for name, t in engine.model.state_dict().items()}
     write_whole(weights, save(state))
     store.save_trace(trace)

@@ -169,7 +169,7 @@ def trace(call: Call) -> tuple[GraphModule, bool, bool]:
                     if new is not old:  # as what a rule only remembers
                         old.copy_(new.reshape(old.shape))
             asked[:] = [done.clipped is not False, done.skipped is not False]
-            clipped = [done.clipped.any()] if asked[0] else []
+            clipped = [done.clipped] if asked[0] else []
             skipped = [done.skipped] if asked[1] else []
             return clipped + skipped + [x for name in shared for x in done.shared[name]]
 

@@ -21,7 +21,7 @@ class Advanced(NamedTuple):
     """What a step leaves beside parameters and states."""
 
     shared: Mapping[str, Any]  # the global scalars of rules with global scope
-    clipped: bool  # whether any gradient was shortened
+    clipped: Array  # whether any gradient was shortened; (K,) where replicas differ
     skipped: Tensor  # whether nothing happened, gradients not being finite; (K,) where replicas differ
 
 
@@ -46,7 +46,7 @@ def advance(
     """
     given, before = list(rows), shared or {}
     done = step([_dense(row) for row in given], before, factor)
-    clipped = done.clipped is not False and bool(torch.as_tensor(done.clipped).any())
+    clipped = done.clipped
     skipped = NEVER if done.skipped is False else torch.as_tensor(done.skipped)
     if skipped is not NEVER and skipped.all():
         return Advanced(before, clipped, skipped)

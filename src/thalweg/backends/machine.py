@@ -150,6 +150,12 @@ def reads_float16() -> bool:
 
 
 @cache
+def has_wide_vectors() -> bool:
+    """Tell whether the processor computes on vectors of 64 bytes, and keeps 32 of them."""
+    return bool(_compiler()[0].get_host_cpu_features().get("avx512f"))
+
+
+@cache
 def reader(kind: str) -> Any:
     """Return a function (places, count, out): read a number at each place; tell whether all are equal."""
     return _single(gather(kind), ctypes.c_int64)

@@ -40,7 +40,7 @@ class Moved(NamedTuple):
     """What a step leaves beside what it wrote in place."""
 
     shared: Mapping[str, Any]  # the global scalars of rules with global scope
-    clipped: bool
+    clipped: Any  # (K,) where there are replicas
     skipped: Any  # None where nobody asked; (K,) where there are replicas
     singles: Mapping[tuple[int, int], Any]  # by part and field of the state: one new number a row
 
@@ -154,20 +154,37 @@ class Plan:
 
     # What may change from step to step.
 
-    def point(self, fixed: np.ndarray, gradients: np.ndarray) -> None:
-        """Take the addresses of parameters and buffers, row by row in `order`, and of gradients."""
-        if not self.replicated:
+    def point(
+        self,
+        fixed: np.ndarray,
+        gradients: np.ndarray,
+        where: np.ndarray | None = None,
+        gradients_where: np.ndarray | None = None,
+    ) -> None:
+        """Take the addresses of parameters and buffers, row by row in `order`, and of gradients.
+
+        Args:
+            fixed: of a row, that of its parameter first, then of its buffers.
+            gradients: one a row.
+            where: the places of the replicas in a stack of parameters that holds others, too; their buffers
+                lie one behind the other in any case.
+            gradients_where: the same for gradients.
+        """
+        if not self.replicated and where is None:
             self.table[:] = fixed
             self.gradients[:, 0] = gradients
             return
         at = row = out = out_row = 0
         for part in self.parts:
-            steps = np.arange(part.kind.replicas)[None, :] * part.sizes[:, None]
+            one_behind_the_other = np.arange(part.kind.replicas)
+            own = one_behind_the_other if where is None else where
+            slopes = one_behind_the_other if gradients_where is None else gradients_where
             sizes = np.array([llvm.SIZES[x] for x in part.kind.types.stored if x is not None], np.int64)
+            steps = [own * sizes[0], *(one_behind_the_other * size for size in sizes[2:])]
             block = fixed[at : at + part.count * part.width].reshape(part.count, 1, part.width)
-            block = block + steps[:, :, None] * np.delete(sizes, 1)
+            block = block + part.sizes[:, None, None] * np.stack(steps, 1)
             self.table[out : out + block.size] = block.ravel()
-            mine = gradients[row : row + part.count, None] + steps * sizes[1]
+            mine = gradients[row : row + part.count, None] + part.sizes[:, None] * (slopes * sizes[1])
             self.gradients[out_row : out_row + mine.size, 0] = mine.ravel()
             at, row = at + part.count * part.width, row + part.count
             out, out_row = out + block.size, out_row + mine.size
@@ -242,7 +259,7 @@ class Plan:
         clipped = self.program.clipped
         return Moved(
             {name: kind(*(n[x] for x in places)) for name, (kind, places) in self.program.shared.items()},
-            clipped is not None and bool(np.any(n[clipped])),
+            False if clipped is None else n[clipped],
             None if skipped is None else n[skipped],
             {(part, field): n[place] for part, field, place in self.program.buffers},
         )

@@ -184,7 +184,7 @@ class RuleOptimizer(torch.optim.Optimizer):
             )
         self._second = self.clipped = False
         done = planned.advanced(self)
-        self.clipped = bool(done.clipped)
+        self.clipped = done.clipped is not False and bool(torch.as_tensor(done.clipped).any())
         if done.skipped is not NEVER and done.skipped:
             self._skip()
             return loss

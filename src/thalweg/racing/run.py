@@ -1,7 +1,8 @@
 """Run a race as planned: rounds of trials, each round decided by what the rounds before left."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 
 from thalweg.evidence.race import RateScore, best, chosen_rate, tuned
 from thalweg.racing.plan import STEP, rounded
@@ -9,7 +10,11 @@ from thalweg.records import Contender, Plan, Stage, Trace
 from thalweg.training.recipe import Recipe
 from thalweg.training.trial import Execution, Trial, Workload, trial_key
 
-Runner = Callable[[Workload, Iterable[Trial], Execution], Iterator[Trace]]
+# Runs those of a round's trials that are not to be skipped. It is given all of them, so that what it does
+# together does not depend on where a race was interrupted.
+Runner = Callable[
+    [Workload, Sequence[Trial], Execution, Callable[[Trial], bool]], Generator[Trace, None, None]
+]
 
 
 def run(
@@ -37,10 +42,11 @@ def run(
         found = {key: trace for key in keys if (trace := completed(key)) is not None}
         for trace in found.values():
             on_finished(trace, True)
-        missing = [trial for key, trial in zip(keys, trials, strict=True) if key not in found]
-        for trace in runner(workload, missing, execution):
-            found[trace.key] = trace
-            on_finished(trace, False)
+        finished = {id(trial) for key, trial in zip(keys, trials, strict=True) if key in found}
+        with closing(runner(workload, trials, execution, lambda trial: id(trial) in finished)) as running:
+            for trace in running:
+                found[trace.key] = trace
+                on_finished(trace, False)
         return [found[key] for key in keys]
 
     traces: list[Trace] = []

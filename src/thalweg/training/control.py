@@ -7,7 +7,7 @@ plain data, so that a snapshot holds it.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ EVALUATIONS: Final = 20  # at least so many, where there are so many steps
 # initial loss.
 LOST_FACTOR: Final = 1000.0
 LOST_UPDATES: Final = 20
+STRETCH: Final = 32  # updates at most between two looks at a trial: what one that is lost still costs
 
 
 @dataclass(frozen=True)
@@ -100,28 +101,51 @@ class Control:
         """Whether the trial is over."""
         return self.progress.outcome is not None
 
-    def rate(self) -> float:
-        """Return the rate of the next update; the schedule stands still where an update was skipped."""
-        done = self.progress.step - self.progress.skipped_updates
-        return float(self._rates[done]) * self.progress.plateau_factor
+    def stretch(self) -> int:
+        """Return how many updates may be done before anything is to be decided: at least 1, at most 32."""
+        if "skip_nonfinite" in self.recipe.wrappers:  # a skipped update holds the schedule
+            return 1
+        step, every = self.progress.step, self.limits.evaluate_every
+        return min(every - step % every, self.limits.steps - step, STRETCH)
 
-    def after_update(self, loss: float, clipped: bool, seconds: float, skipped: bool = False) -> None:
-        """Take in the loss that an update started from, and how long the update took."""
+    def rates(self, count: int) -> list[float]:
+        """Return the rates of the next updates; the schedule stands still where one was skipped."""
+        done = self.progress.step - self.progress.skipped_updates
+        return [rate * self.progress.plateau_factor for rate in self._rates[done : done + count].tolist()]
+
+    def after_updates(
+        self,
+        losses: Sequence[float],
+        clipped: Sequence[bool] = (),
+        skipped: Sequence[bool] = (),
+        seconds: float = 0.0,
+    ) -> None:
+        """Take in what a stretch of updates left; those after the end of the trial are left out.
+
+        Args:
+            losses: those that the updates started from.
+            clipped: whether gradients were shortened, update by update; empty: in none.
+            skipped: whether nothing happened, gradients not being finite; empty: in none.
+            seconds: how long one update took.
+        """
         progress = self.progress
-        progress.step += 1
-        progress.clipped_updates += clipped
-        progress.skipped_updates += skipped
-        progress.window_elapsed_seconds += seconds
-        progress.window_updates += 1
-        if not skipped:
-            progress.window_sum += loss
-            progress.window_losses += 1
-        if progress.initial_loss is None and math.isfinite(loss):
-            progress.initial_loss = loss
-        if not skipped and self._lost(loss):
-            self._end(Outcome.DIVERGED)
-        elif progress.step % self._curve_every == 0 or progress.step == self.limits.steps:
-            self._close_window()
+        for place, loss in enumerate(losses):
+            was_skipped = bool(skipped) and skipped[place]
+            progress.step += 1
+            progress.clipped_updates += bool(clipped) and clipped[place]
+            progress.skipped_updates += was_skipped
+            progress.window_elapsed_seconds += seconds
+            progress.window_updates += 1
+            if not was_skipped:
+                progress.window_sum += loss
+                progress.window_losses += 1
+            if progress.initial_loss is None and math.isfinite(loss):
+                progress.initial_loss = loss
+            if not was_skipped and self._lost(loss):
+                self._end(Outcome.DIVERGED)
+                return
+            if progress.step % self._curve_every == 0 or progress.step == self.limits.steps:
+                self._close_window()
 
     def _lost(self, loss: float) -> bool:
         if not math.isfinite(loss):

@@ -19,26 +19,29 @@ from thalweg import optim, seeds
 from thalweg.errors import InputError, NonFiniteGradients
 from thalweg.rules.base import Curvature
 from thalweg.tasks.data.part import Part, examples_in, moved
+from thalweg.tasks.task import Task
+from thalweg.training.order import Order
+from thalweg.training.recipe import Recipe
 from thalweg.training.trial import Trial, Workload
 
 EVALUATION_EXAMPLES: Final = 512  # examples measured at once: more are slower, for they leave the caches
 STATISTICS_EXAMPLES: Final = 16384  # from which batch statistics of averaged weights are taken, at most
 
 
-class Update(NamedTuple):
-    """One update that the loop asks for."""
+class Updates(NamedTuple):
+    """A stretch of updates of one row that the loop asks for: one for each rate."""
 
     row: int
-    step: int  # from 0
-    rate: float
+    step: int  # of the first of them, from 0
+    rates: Sequence[float]
 
 
 class Updated(NamedTuple):
-    """What an update reports: the loss that it started from."""
+    """What a stretch reports, update by update. What follows a loss that is not finite means nothing."""
 
-    loss: float
-    clipped: bool
-    skipped: bool = False  # because its gradients were not finite: nothing has moved
+    losses: Sequence[float]  # that the updates started from
+    clipped: Sequence[bool] = ()  # empty: none
+    skipped: Sequence[bool] = ()  # because gradients were not finite: nothing has moved; empty: none
 
 
 Measured = Mapping[str, float | None]  # "loss" and the metrics; None where the value is not finite
@@ -48,8 +51,8 @@ Snapshot = dict[str, Tensor]
 class Engine(Protocol):
     """What the loop needs; rows are numbered as the trials that the engine was made of."""
 
-    def update(self, updates: Sequence[Update]) -> Sequence[Updated]:
-        """Do one update of each of these rows."""
+    def update(self, updates: Sequence[Updates]) -> Sequence[Updated]:
+        """Do a stretch of updates of each of these rows: of all alike, from the same step, equally many."""
 
     def measure(self, rows: Sequence[int], part: Part) -> Sequence[Measured]:
         """Measure loss and metrics of these rows on a part of the data."""
@@ -62,6 +65,19 @@ class Engine(Protocol):
 
     def snapshot(self, row: int) -> Snapshot:
         """Return everything that the row's next update depends on, by name."""
+
+    def drop(self, rows: Sequence[int]) -> None:
+        """Note that nobody will ask for these rows again."""
+
+    def size(self, row: int) -> "Size":
+        """Return how large a row's model is, and how much its optimizer remembers."""
+
+
+class Size(NamedTuple):
+    """How large a model is, and how much its optimizer remembers."""
+
+    parameters: int  # those that are trained
+    state_bytes: int  # of all buffers of the optimizer; step counts are left out
 
 
 class ModelEngine:
@@ -103,45 +119,21 @@ class ModelEngine:
         self._finished = False
         self.kept: Snapshot = {}
         limits = workload.limits(trial)
-        self._steps_per_epoch, self._batch_size = limits.steps_per_epoch, limits.batch_size
-        self._normalised = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.model.modules())
-        self._micro_batch = self._checked_micro_batch()
-        self._epoch = -1
-        self._order: NDArray[np.int64] = np.empty(0, np.int64)
+        self._batch_size = limits.batch_size
+        self._normalised = normalised(self.model)
+        self._micro_batch = micro_batch(recipe, self._batch_size, self._normalised)
+        self._order = Order(limits, recipe.sampling, root, trial.seed)
         if snapshot is not None:
             self._restore(snapshot)
 
-    def _checked_micro_batch(self) -> int:
-        asked = self.trial.recipe.micro_batch
-        normalised = self._normalised
-        if asked is not None and asked < self._batch_size and normalised:
-            raise InputError(
-                "micro_batch of the recipe",
-                "be left out for a model with BatchNorm, whose statistics are those of what it sees at once",
-                asked,
-                "Leave micro_batch out, or use GroupNorm or LayerNorm.",
-            )
-        whole = self.trial.recipe.batch_size == "all" and not normalised
-        return asked or (EVALUATION_EXAMPLES if whole else self._batch_size)
+    def update(self, updates: Sequence[Updates]) -> Sequence[Updated]:
+        """Do a stretch of updates: for each the gradient of its batch, and the optimizer's step."""
+        ((_, first, rates),) = updates
+        done = [self._updated(first + place, rate) for place, rate in enumerate(rates)]
+        return (Updated(*zip(*done, strict=True)),)
 
-    def _indices(self, step: int) -> NDArray[np.int64]:
-        epoch, place = divmod(step, self._steps_per_epoch)
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, self._epoch_order(epoch)
-        return self._order[place * self._batch_size : (place + 1) * self._batch_size]
-
-    def _epoch_order(self, epoch: int) -> NDArray[np.int64]:
-        examples, seed = self.train_part.examples, self.trial.seed
-        sampling = self.trial.recipe.sampling
-        if sampling == "in order":
-            return np.arange(examples)
-        if sampling == "with replacement":
-            return seeds.draws(examples, self.root, "order", seed, epoch)
-        return seeds.order(self.root, seed, epoch, examples)
-
-    def update(self, updates: Sequence[Update]) -> Sequence[Updated]:
-        """Do one update: gradient of the batch, and the optimizer's step."""
-        ((_, step, rate),) = updates
+    def _updated(self, step: int, rate: float) -> tuple[float, bool, bool]:
+        """Do one update; return the loss that it started from, and whether it was clipped or skipped."""
         optimizer = self.optimizer
         with self.task.user_code("training"):
             if optimizer.own.curvature is not None and step % optimizer.defaults["update_every"] == 0:
@@ -157,8 +149,8 @@ class ModelEngine:
         try:
             optimizer.step()
         except NonFiniteGradients:  # too many skips in a row: the last of them counts as divergence
-            return (Updated(math.nan, optimizer.clipped),)
-        return (Updated(value, optimizer.clipped, optimizer.skipped_steps > before),)
+            return math.nan, optimizer.clipped, False
+        return value, optimizer.clipped, optimizer.skipped_steps > before
 
     def _backward(self, step: int) -> float:
         """Compute the gradient of a step's batch and return its loss."""
@@ -190,23 +182,13 @@ class ModelEngine:
 
             def drawn(batch: Any) -> Tensor:
                 weights.append(float(self.task.weight(batch)))
-                return self._sampled_loss(batch, generator)
+                return sampled_loss(self.task, self.model, batch, generator)
 
             self._accumulate(step, drawn)
             squares = [torch.zeros_like(p) if p.grad is None else p.grad**2 for p in self.parameters]
             diagonal = [sum(weights) * square for square in squares]
         self.optimizer.zero_grad()
         return diagonal
-
-    def _sampled_loss(self, batch: Any, generator: torch.Generator) -> Tensor:
-        must, do = "have sampled_loss(model, batch, generator) for Sophia-G", "Or take sophia-h."
-        if self.task.sampled_loss is None:
-            raise InputError(f"the task {self.task.name}", must, "none", do)
-        loss: Any = self.task.sampled_loss(self.model, batch, generator)
-        if not (isinstance(loss, Tensor) and loss.ndim == 0):
-            got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"{loss!r:.60}"
-            raise InputError(f"sampled_loss of {self.task.name}", "return a scalar tensor", got)
-        return loss
 
     def _batch(self, indices: NDArray[np.int64]) -> Any:
         return self._moved(self.train_part.batch(indices))
@@ -230,7 +212,7 @@ class ModelEngine:
 
         Where it is computed in parts, loss × weight is summed and divided once: the gradient of the whole.
         """
-        indices = self._indices(step)
+        indices = self._order.indices(step)
         if len(indices) <= self._micro_batch:
             loss = loss_of(self._batch(indices))
             torch.autograd.backward(loss)
@@ -252,18 +234,10 @@ class ModelEngine:
     def measure(self, rows: Sequence[int], part: Part) -> Sequence[Measured]:
         """Measure loss and metrics, in evaluation mode: exact means over the whole part."""
         del rows
-        sums = MeanOfBatches()
         with self.task.user_code("measuring"), self._evaluating():
             self._seed_forward(0, 1)
             self.model.eval()
-            for batch in part.batches(EVALUATION_EXAMPLES):
-                batch = self._moved(batch)
-                loss = self.task.loss(self.model, batch)
-                sums.add("loss", float(loss), float(self.task.weight(batch)))
-                metrics = self.task.metrics(self.model, batch) if self.task.metrics else {}
-                for name, value in metrics.items():
-                    sums.add_metric(name, value, examples_in(batch))
-        return (sums.means(),)
+            return (measured(self.task, self.model, part, self._moved),)
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
@@ -284,17 +258,9 @@ class ModelEngine:
             buffer.copy_(before)
 
     def _recompute_statistics(self) -> None:
-        """Give BatchNorm the statistics of the weights that are in place, from the training part."""
         if self._normalised:
             self._seed_forward(0, 3)
-            count = min(self.train_part.examples, STATISTICS_EXAMPLES)
-            starts = range(0, count, self._batch_size)
-            batches = (np.arange(i, min(i + self._batch_size, count)) for i in starts)
-            optim.recompute_batchnorm(
-                self.model,
-                (self._batch(b) for b in batches if len(b) > 1),
-                lambda batch: self.task.loss(self.model, batch),
-            )
+            recompute_statistics(self.task, self.model, self.train_part, self._batch_size, self._moved)
 
     @torch.no_grad()
     def keep(self, row: int) -> None:
@@ -313,6 +279,16 @@ class ModelEngine:
             self.optimizer.eval()
             self._recompute_statistics()
         self._finished = True
+
+    def drop(self, rows: Sequence[int]) -> None:
+        """Do nothing: the one row there is stays."""
+
+    def size(self, row: int) -> Size:
+        """Return how large the model is, and how much its optimizer remembers."""
+        del row
+        states = self.optimizer.state.values()
+        kept = [t for state in states for name, t in state.items() if name not in ("step", "trained")]
+        return Size(sum(p.numel() for p in self.parameters), sum(t.nbytes for t in kept))
 
     def snapshot(self, row: int) -> Snapshot:
         """Return copies of weights, buffers, optimizer state and kept weights, by name."""
@@ -335,6 +311,67 @@ class ModelEngine:
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         self.optimizer.set_scalars({n: t.item() for n, t in _under("scalar.", snapshot)})
+
+
+def normalised(model: nn.Module) -> bool:
+    """Tell whether a model has BatchNorm, whose statistics are those of what it sees at once."""
+    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
+
+
+def micro_batch(recipe: Recipe, batch_size: int, normalised: bool) -> int:
+    """Return how many examples of an update are computed at once.
+
+    Raises:
+        InputError: accumulation is asked for where BatchNorm makes it untrue.
+    """
+    asked = recipe.micro_batch
+    if asked is not None and asked < batch_size and normalised:
+        raise InputError(
+            "micro_batch of the recipe",
+            "be left out for a model with BatchNorm, whose statistics are those of what it sees at once",
+            asked,
+            "Leave micro_batch out, or use GroupNorm or LayerNorm.",
+        )
+    whole = recipe.batch_size == "all" and not normalised
+    return asked or (EVALUATION_EXAMPLES if whole else batch_size)
+
+
+def recompute_statistics(
+    task: Task, model: nn.Module, part: Part, batch_size: int, move: Callable[[Any], Any]
+) -> None:
+    """Give BatchNorm the statistics of the weights that are in place, from the training part."""
+    count = min(part.examples, STATISTICS_EXAMPLES)
+    batches = (np.arange(i, min(i + batch_size, count)) for i in range(0, count, batch_size))
+    optim.recompute_batchnorm(
+        model,
+        (move(part.batch(b)) for b in batches if len(b) > 1),
+        lambda batch: task.loss(model, batch),
+    )
+
+
+def sampled_loss(task: Task, model: nn.Module, batch: Any, generator: torch.Generator) -> Tensor:
+    """Return the loss for labels drawn from the model; refuse a task that has none."""
+    must, do = "have sampled_loss(model, batch, generator) for Sophia-G", "Or take sophia-h."
+    if task.sampled_loss is None:
+        raise InputError(f"the task {task.name}", must, "none", do)
+    loss: Any = task.sampled_loss(model, batch, generator)
+    if not (isinstance(loss, Tensor) and loss.ndim == 0):
+        got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"{loss!r:.60}"
+        raise InputError(f"sampled_loss of {task.name}", "return a scalar tensor", got)
+    return loss
+
+
+@torch.no_grad()
+def measured(task: Task, model: nn.Module, part: Part, move: Callable[[Any], Any]) -> Measured:
+    """Measure a model, in evaluation mode, on a part of the data whose batches `move` brings to it."""
+    sums = MeanOfBatches()
+    for batch in part.batches(EVALUATION_EXAMPLES):
+        batch = move(batch)
+        sums.add("loss", float(task.loss(model, batch)), float(task.weight(batch)))
+        metrics = task.metrics(model, batch) if task.metrics else {}
+        for name, value in metrics.items():
+            sums.add_metric(name, value, examples_in(batch))
+    return sums.means()
 
 
 class MeanOfBatches:

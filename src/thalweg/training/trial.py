@@ -118,6 +118,7 @@ class Execution:
     threads: int
     device: str
     versions: tuple[tuple[str, str], ...]  # of what computes
+    wave: int = 0  # replicas that a fleet trains at once; 0: no fleet
 
 
 def trial_key(workload: Workload, trial: Trial, execution: Execution) -> str:
@@ -133,6 +134,7 @@ def trial_key(workload: Workload, trial: Trial, execution: Execution) -> str:
         "steps": trial.steps,
         "root": execution.root,
         "execution": [execution.executor, execution.threads, execution.device, execution.versions],
+        **({"wave": execution.wave} if execution.wave else {}),
     }
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]

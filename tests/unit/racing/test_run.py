@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,10 +26,11 @@ class Counting:
     def __init__(self) -> None:
         self.asked: list[Trial] = []
 
-    def __call__(self, work: Workload, trials: Iterable[Trial], how: Execution) -> Iterator[Trace]:
-        kept = list(trials)
-        self.asked += kept
-        return serial.run(work, kept, how)
+    def __call__(
+        self, work: Workload, trials: Sequence[Trial], how: Execution, skip: Callable[[Trial], bool]
+    ) -> Iterator[Trace]:
+        self.asked += [trial for trial in trials if not skip(trial)]
+        return serial.run(work, trials, how, skip)
 
 
 def race(

@@ -36,14 +36,14 @@ def control(steps: int = 1000, batch_size: int = 5, recipe: Recipe | None = None
 
 def feed(control: Control, losses: Sequence[float]) -> None:
     for loss in losses:
-        control.after_update(loss, clipped=False, seconds=0.0)
+        control.after_updates([loss])
 
 
 def evaluate(control: Control, *losses: float | None) -> list[bool]:
     """Report an update and an evaluation for each loss; return when the weights were to be kept."""
     kept = []
     for loss in losses:
-        control.after_update(1.0, clipped=False, seconds=0.0)
+        control.after_updates([1.0])
         kept.append(control.after_evaluation({"loss": loss}))
     return kept
 
@@ -87,7 +87,7 @@ def rates(recipe: Recipe, steps: int) -> list[float]:
     one = control(steps, recipe=recipe)
     seen = []
     for _ in range(steps):
-        seen.append(one.rate())
+        seen.append(one.rates(1)[0])
         feed(one, [1.0])
     return seen
 
@@ -231,7 +231,7 @@ def test_plateau_lowers_the_rate_exactly_as_torch_does_on_the_same_losses(
     ours, theirs = [], []
     for loss in losses:
         evaluate(one, loss)
-        ours.append(one.rate())
+        ours.append(one.rates(1)[0])
         torchs.step(loss)
         theirs.append(optimizer.param_groups[0]["lr"])
 
@@ -244,7 +244,7 @@ def test_plateau_lowers_the_rate_beside_a_schedule() -> None:
     one = control(10, batch_size=22, recipe=recipe)
     seen = []
     for loss in (1.0, 1.0, 1.0, 0.5):
-        seen.append(one.rate())
+        seen.append(one.rates(1)[0])
         evaluate(one, loss)
 
     assert seen == pytest.approx([1.0, 0.9, 0.8, 0.07], rel=1e-14)

@@ -34,7 +34,7 @@ from thalweg.errors import InputError
 from thalweg.tasks import Task
 from thalweg.tasks.metrics import f1
 from thalweg.tasks.user_code import isolated_random
-from thalweg.training.engine import ModelEngine, Update
+from thalweg.training.engine import ModelEngine, Updates
 from thalweg.training.recipe import Recipe
 from thalweg.training.trial import Workload
 
@@ -76,7 +76,7 @@ def indices_seen(sampling: str, seed: int = 0) -> list[list[int]]:
     one = engine(task, recipe("sgd", 1e-9, sampling=sampling), seed)
     recording = True
     for step in range(10):
-        one.update([Update(0, step, 1e-9)])
+        one.update([Updates(0, step, [1e-9])])
     return seen
 
 
@@ -111,8 +111,8 @@ def test_a_later_step_needs_no_replay_of_earlier_ones() -> None:
     work = workload(linear())
     one, other = engine(work, recipe()), engine(work, recipe())
     for step in (0, 1, 7):
-        one.update([Update(0, step, 0.0)])
-    other.update([Update(0, 7, 0.0)])
+        one.update([Updates(0, step, [0.0])])
+    other.update([Updates(0, 7, [0.0])])
 
     assert torch.equal(gradient(one), gradient(other))
 
@@ -124,7 +124,7 @@ def test_what_an_update_draws_differs_from_step_to_step_and_from_seed_to_seed() 
     for seed in (0, 1):
         one = engine(work, how, seed)
         one.model.load_state_dict(engine(work, how).model.state_dict())
-        losses += [one.update([Update(0, step, 0.0)])[0].loss for step in (0, 1, 0)]
+        losses += [one.update([Updates(0, step, [0.0])])[0].losses[0] for step in (0, 1, 0)]
 
     assert losses[0] == losses[2]
     assert losses[3] == losses[5]
@@ -135,7 +135,7 @@ def clipped(work: Workload, **around: float) -> tuple[torch.Tensor, bool]:
     """Return what one step of plain descent with rate 1 moves, turned round, and whether it was clipped."""
     one = engine(work, recipe("sgd", 1.0, wrappers=around, precision="float64"))
     before = torch.cat([p.detach().flatten().clone() for p in one.parameters])
-    ((_, was_clipped, _),) = one.update([Update(0, 0, 1.0)])
+    ((_, (was_clipped,), _),) = one.update([Updates(0, 0, [1.0])])
     return before - torch.cat([p.detach().flatten() for p in one.parameters]), was_clipped
 
 
@@ -167,7 +167,7 @@ def steps(work: Workload, how: Recipe, count: int) -> tuple[ModelEngine, list[fl
     one = engine(work, how)
     losses, gradients = [], []
     for step in range(count):
-        ((loss, _, _),) = one.update([Update(0, step, how.rate or 0.0)])
+        (((loss,), _, _),) = one.update([Updates(0, step, [how.rate or 0.0])])
         losses.append(loss)
         gradients.append(gradient(one))
     return one, losses, gradients
@@ -195,7 +195,7 @@ def test_with_class_weights_the_mean_of_the_parts_would_be_another_gradient() ->
     work = workload(logistic())
     one = engine(work, Recipe("sgd", 0.05, batch_size="all", micro_batch=4, precision="float64"))
     weight, bias = (p.detach().clone().requires_grad_() for p in one.parameters)
-    one.update([Update(0, 0, 0.05)])
+    one.update([Updates(0, 0, [0.05])])
 
     x, y = work.data.train.batch(np.arange(TRAIN))
     each = functional.cross_entropy(x.double() @ weight.T + bias, y, reduction="none")
@@ -229,7 +229,7 @@ def test_a_batch_of_all_is_one_update_an_epoch_with_the_gradient_of_all() -> Non
     assert work.limits(trial(whole, 3)).steps_per_epoch == 1
     one = engine(work, whole)
     weight, bias = (p.detach().clone() for p in one.parameters)
-    ((loss, _, _),) = one.update([Update(0, 0, 0.05)])
+    (((loss,), _, _),) = one.update([Updates(0, 0, [0.05])])
 
     x, y = (t.double() for t in work.data.train.batch(np.arange(TRAIN)))
     residual = x @ weight.T + bias - y
@@ -241,7 +241,7 @@ def test_a_batch_of_all_is_one_update_an_epoch_with_the_gradient_of_all() -> Non
 def test_what_a_rule_starts_from_is_taken_from_the_recipe() -> None:
     one = engine(linear(), recipe("adagrad", 0.1, {"initial_accumulator_value": 4.0}, precision="float64"))
     before = weights(one)
-    one.update([Update(0, 0, 0.1)])
+    one.update([Updates(0, 0, [0.1])])
 
     g = gradient(one)
     step = torch.cat([(a - b).flatten() for a, b in zip(before, weights(one), strict=True)])
@@ -319,7 +319,7 @@ def test_a_second_look_at_a_batch_leaves_the_running_means_of_batch_norm_alone(o
         engine(work, recipe(n, wrappers=w)) for n, w in (("sgd", {}), (name, {around: {}} if around else {}))
     )
     for one in (once, twice):
-        one.update([Update(0, 0, 0.0)])
+        one.update([Updates(0, 0, [0.0])])
 
     means = [[b.clone() for b in one.model.buffers()] for one in (once, twice)]
     assert means[0][0].abs().sum() > 0
@@ -367,7 +367,7 @@ def test_sampled_curvature_counts_what_the_loss_is_the_mean_of_in_parts_as_in_on
 def test_sophia_g_refuses_a_task_that_cannot_draw_labels(sampled: Any, message: str) -> None:
     one = engine(replace(linear(), sampled_loss=sampled), recipe("sophia-g"))
     with pytest.raises(InputError) as refusal:
-        one.update([Update(0, 0, 0.1)])
+        one.update([Updates(0, 0, [0.1])])
     assert str(refusal.value).startswith(message)
 
 
@@ -408,7 +408,7 @@ def test_the_schedule_moves_the_rates_of_both_rules_alike() -> None:
     one = engine(three_layers(), recipe("muon", 0.02, {"adjust_lr_fn": "original"}))
     shares = {}
     for step, rate in enumerate((0.02, 0.005)):
-        one.update([Update(0, step, rate)])
+        one.update([Updates(0, step, [rate])])
         shares[rate] = {g["rule"]: g["lr"] / rate for g in one.optimizer.param_groups}
 
     assert shares[0.02] == pytest.approx({"muon": 1.0, "adamw": 0.015}, rel=1e-12)

@@ -3,7 +3,6 @@
 import json
 import math
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ from thalweg.executors import serial
 from thalweg.records import Direction, Outcome, Stage, Trace, from_data, to_data
 from thalweg.tasks.user_code import isolated_random
 from thalweg.training.engine import ModelEngine
-from thalweg.training.loop import conclude, run_trial
+from thalweg.training.loop import Begun, conclude, run_trial
 from thalweg.training.recipe import Plateau, Recipe
 from thalweg.training.trial import Trial, Workload
 
@@ -127,7 +126,7 @@ def test_early_stopping_brings_the_best_weights_back_and_reads_the_score_there()
     assert last["loss"] == seen[-1] != best
 
     with isolated_random(0):
-        concluded = conclude(engine, 0, control, work, one, EXECUTION, 0.0, datetime.now(UTC))
+        (concluded,) = conclude(engine, [0], [control], work, [one], EXECUTION, Begun.now())
     assert remeasured(engine, work)["loss"] == best  # recomputed from the restored weights
     assert concluded.score == trace.score == best == trace.validation["loss"]
     assert trace.steps == control.progress.step < 200
@@ -298,7 +297,7 @@ def test_an_error_of_the_persons_code_in_the_middle_of_training_is_shown_as_thei
 def test_the_executor_yields_the_traces_in_the_order_of_the_trials_each_as_it_is_there() -> None:
     work = workload(linear())
     trials = [trial(recipe("sgd", rate), 5, seed) for rate in (0.1, 0.01) for seed in (1, 0)]
-    running = serial.run(work, iter(trials), EXECUTION)
+    running = serial.run(work, trials, EXECUTION, lambda trial: False)
 
     assert next(running).seed == 1
     assert [(t.rate, t.seed) for t in running] == [(0.1, 0), (0.01, 1), (0.01, 0)]

@@ -1,0 +1,245 @@
+"""What torch's operations on whole arrays take: sums along axes, what is looked up, and products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+from torch import Tensor
+from torch.fx import Node
+
+from thalweg.backends.replica_loops import Gather
+from thalweg.backends.replica_ops import exp
+from thalweg.backends.replica_steps import Steps
+from thalweg.backends.replica_values import (
+    Expr,
+    Value,
+    View,
+    cast,
+    dtype_of,
+    expression,
+    iota,
+    row_major,
+    table,
+    value_of,
+    where,
+)
+from thalweg.backends.symbols import Untraceable
+
+
+class Call(NamedTuple):
+    """An operation in a graph, and the steps that it adds to."""
+
+    steps: Steps
+    node: Node
+    turned: bool  # whether the result is wanted transposed
+
+    @property
+    def dtype(self) -> str:
+        """The type of the result."""
+        return dtype_of(self.node.meta["val"])
+
+    def axes(self, rank: int, dim: Any) -> list[int]:
+        """Return axes of one replica."""
+        given = [dim] if isinstance(dim, int) else list(dim or range(rank))
+        axes = [d % rank for d in given]
+        if 0 in axes:
+            raise Untraceable(f"What is compiled must keep replicas apart; got: {self.node.target}.")
+        return [d - 1 for d in axes]
+
+    def input(self, x: Any, place: int = 0) -> tuple[Value, int]:
+        """Return an operand, and its axes, that of the replicas counted."""
+        rank = self.node.args[place].meta["val"].dim()  # type: ignore[union-attr]
+        return value_of(x, rank), rank
+
+
+def _exponentials(call: Call, x: Any, dim: int) -> tuple[Value, Value]:
+    """Return x less its largest entry, and the sum of e to the power of that."""
+    value, rank = call.input(x)
+    axes = call.axes(rank, dim)
+    value = call.steps.stored(cast(value, call.dtype))
+    largest = call.steps.reduced("max", value, axes)
+    shifted = value - largest
+    return shifted, call.steps.reduced("add", exp(shifted), axes)
+
+
+def _sum(call: Call, x: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Value:
+    del dtype
+    value, rank = call.input(x)
+    value = cast(value, call.dtype)
+    return call.steps.reduced("add", value, call.axes(rank, dim), keepdim)
+
+
+def _mean(call: Call, x: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Value:
+    value, rank = call.input(x)
+    axes = call.axes(rank, dim)
+    count = prod([value.shape[i] for i in axes])
+    return _sum(call, x, dim, keepdim, dtype=dtype) / count
+
+
+def _amax(call: Call, x: Any, dim: Any = (), keepdim: bool = False, name: str = "max") -> Value:
+    value, rank = call.input(x)
+    return call.steps.reduced(name, value, call.axes(rank, dim), keepdim)
+
+
+def _amin(call: Call, x: Any, dim: Any = (), keepdim: bool = False) -> Value:
+    return _amax(call, x, dim, keepdim, "min")
+
+
+def _log_softmax(call: Call, x: Any, dim: int, half: bool) -> Value:
+    shifted, total = _exponentials(call, x, dim)
+    return shifted - call.steps.stored(expression("log", total))
+
+
+def _softmax(call: Call, x: Any, dim: int, half: bool) -> Value:
+    shifted, total = _exponentials(call, x, dim)
+    return exp(shifted) / total
+
+
+def _logsumexp(call: Call, x: Any, dim: Any, keepdim: bool = False) -> Value:
+    value, rank = call.input(x)
+    axes = call.axes(rank, dim)
+    value = call.steps.stored(value)
+    largest = call.steps.reduced("max", value, axes)
+    infinite = expression("eq", expression("abs", largest), float("inf"))
+    shift = call.steps.stored(where(infinite, 0, largest))
+    total = call.steps.reduced("add", exp(value - shift), axes)
+    found = call.steps.stored(expression("log", total) + shift)
+    if keepdim:
+        return found
+    shape = tuple(n for i, n in enumerate(found.shape) if i not in axes)
+    return View(found.buffer, 0, shape, row_major(shape), found.dtype)
+
+
+def _log_softmax_backward_data(call: Call, g: Any, y: Any, dim: int, dtype: Any) -> Value:
+    gradient, rank = call.input(g)
+    result, _ = call.input(y, 1)
+    gradient = call.steps.stored(gradient)
+    total = call.steps.reduced("add", gradient, call.axes(rank, dim))
+    return gradient - exp(result) * total
+
+
+def _softmax_backward_data(call: Call, g: Any, y: Any, dim: int, dtype: Any) -> Value:
+    gradient, rank = call.input(g)
+    result, _ = call.input(y, 1)
+    gradient, result = call.steps.stored(gradient), call.steps.stored(result)
+    total = call.steps.reduced("add", gradient * result, call.axes(rank, dim))
+    return (gradient - total) * result
+
+
+def _gather(call: Call, x: Any, dim: int, index: Any, sparse_grad: bool = False) -> Value:
+    value, rank = call.input(x)
+    places, _ = call.input(index, 2)
+    axis = call.axes(rank, dim)[0]
+    found = call.steps.stored(value)
+    strides = tuple(0 if i == axis else s for i, s in enumerate(found.strides))
+    detail = Gather(found, strides, found.strides[axis], found.shape[axis])
+    return Expr("gather", (cast(places, "int64"),), places.shape, found.dtype, detail)
+
+
+def _index(call: Call, x: Any, indices: Sequence[Any]) -> Value:
+    if not isinstance(x, Tensor) or x.dim() != 1 or len(indices) != 1 or not isinstance(indices[0], Value):
+        raise Untraceable("What is indexed must be a constant of one axis.")
+    places = cast(indices[0], "int64")
+    if indices[0].dtype in ("bool", "uint8"):
+        raise Untraceable("An index must be whole numbers; got truths.")
+    found = table(x)
+    places = where(places < 0, places + x.shape[0], places)
+    detail = Gather(found, (0,) * len(places.shape), 1, x.shape[0])
+    return Expr("gather", (places,), places.shape, found.dtype, detail)
+
+
+def _scatter(call: Call, x: Any, dim: int, index: Any, source: Any, add: bool = False) -> Value:
+    value, rank = call.input(x)
+    places, _ = call.input(index, 2)
+    axis = call.axes(rank, dim)[0]
+    if places.shape != tuple(1 if i == axis else n for i, n in enumerate(value.shape)):
+        raise Untraceable("What is scattered must have one entry along the axis.")
+    given = cast(value_of(source, rank), value.dtype)
+    hit = expression("eq", iota(value.shape[axis], len(value.shape) - 1 - axis), cast(places, "int64"))
+    return where(hit, value + given if add else given, value)
+
+
+def _scatter_add(call: Call, x: Any, dim: int, index: Any, source: Any) -> Value:
+    return _scatter(call, x, dim, index, source, add=True)
+
+
+def _bmm(call: Call, x: Any, y: Any) -> Value:
+    return call.steps.product(call.input(x)[0], call.input(y, 1)[0], call.turned)
+
+
+def _baddbmm(call: Call, z: Any, x: Any, y: Any, *, beta: float = 1, alpha: float = 1) -> Value:
+    made = call.steps.product(call.input(x, 1)[0], call.input(y, 2)[0], turned=False)
+    scaled: Value = made if alpha == 1 else made * alpha
+    if beta == 0:
+        return scaled
+    added, _ = call.input(z)
+    return (added if beta == 1 else added * beta) + scaled
+
+
+def _last(rank: int, shape: Sequence[int]) -> list[int]:
+    if rank - 1 < len(shape):
+        raise Untraceable("A norm must be of one replica; got one of all together.")
+    return list(range(rank - 1 - len(shape), rank - 1))
+
+
+def _layer_norm(call: Call, x: Any, shape: Sequence[int], weight: Any, bias: Any, eps: float) -> Any:
+    given, rank = call.input(x)
+    value = call.steps.stored(given)
+    axes = _last(rank, shape)
+    count = prod(shape)
+    mean = call.steps.stored(call.steps.reduced("add", value, axes) / count)
+    centred = value - mean
+    variance = call.steps.reduced("add", centred * centred, axes) / count
+    rate = call.steps.stored(1 / expression("sqrt", variance + eps))
+    result = (value - mean) * rate
+    if weight is not None:
+        result = result * value_of(weight, rank)
+    if bias is not None:
+        result = result + value_of(bias, rank)
+    return call.steps.stored(result), mean, rate
+
+
+def _layer_norm_backward(
+    call: Call,
+    g: Any,
+    x: Any,
+    shape: Sequence[int],
+    mean: Any,
+    rate: Any,
+    weight: Any,
+    bias: Any,
+    mask: Sequence[bool],
+) -> Any:
+    if weight is not None or bias is not None or list(mask) != [True, False, False]:
+        raise Untraceable("A norm must be of replicas of their own weights.")
+    given, rank = call.input(g)
+    axes, count = _last(rank, shape), prod(shape)
+    gradient, value = call.steps.stored(given), value_of(x, rank)
+    normal = call.steps.stored((value - value_of(mean, rank)) * value_of(rate, rank))
+    total = call.steps.reduced("add", gradient, axes) / count
+    along = call.steps.reduced("add", gradient * normal, axes) / count
+    return call.steps.stored((gradient - total - normal * along) * value_of(rate, rank)), None, None
+
+
+# By torch's name.
+ARRAYS: dict[str, Callable[..., Any]] = {
+    "sum": _sum,
+    "mean": _mean,
+    "amax": _amax,
+    "amin": _amin,
+    "_log_softmax": _log_softmax,
+    "_softmax": _softmax,
+    "logsumexp": _logsumexp,
+    "_log_softmax_backward_data": _log_softmax_backward_data,
+    "_softmax_backward_data": _softmax_backward_data,
+    "gather": _gather,
+    "index": _index,
+    "scatter": _scatter,
+    "scatter_add": _scatter_add,
+    "bmm": _bmm,
+    "baddbmm": _baddbmm,
+    "native_layer_norm": _layer_norm,
+    "native_layer_norm_backward": _layer_norm_backward,
+}

@@ -1,0 +1,89 @@
+"""The work of one replica as steps: loops and products, each on arrays that have their place in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from thalweg.backends import replica_loops as loops
+from thalweg.backends.replica_products import Product, packed, product
+from thalweg.backends.replica_text import TYPES, Writer, floating
+from thalweg.backends.replica_values import Buffer, Value, View, fresh, row_major
+from thalweg.backends.symbols import Untraceable
+
+
+class Step(NamedTuple):
+    """One function of a replica's work: what it writes, what it reads, its own scratch, and its text."""
+
+    target: View
+    reads: Sequence[View]
+    panel: Buffer
+    write: Callable[[], Writer]
+
+
+class Machine(NamedTuple):
+    """What the processor has."""
+
+    width: int  # numbers of 4 bytes in a vector
+    registers: int
+
+
+class Steps:
+    """What there is to do, in its order."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.steps: list[Step] = []
+
+    def stored(self, x: Value) -> View:
+        """Return a value that lies in memory."""
+        if isinstance(x, View):
+            return x
+        return self.store(fresh(x.shape, x.dtype), x)
+
+    def store(self, target: View, x: Value) -> View:
+        """Compute a value into an array."""
+        width = self.machine.width
+        self.steps.append(Step(target, loops.views(x), Buffer(0), lambda: loops.store(target, x, width)))
+        return target
+
+    def reduced(self, operation: str, x: Value, axes: Sequence[int], keep: bool = True) -> View:
+        """Return a sum, or the largest or smallest, along axes of one replica."""
+        chosen = [i in axes for i in range(len(x.shape))]
+        kept = tuple(1 if c else n for c, n in zip(chosen, x.shape, strict=True))
+        target = fresh(kept, x.dtype)
+        width = self.machine.width
+        self.steps.append(
+            Step(target, loops.views(x), Buffer(0), lambda: loops.reduce(target, x, chosen, operation, width))
+        )
+        if keep:
+            return target
+        shape = tuple(n for c, n in zip(chosen, x.shape, strict=True) if not c)
+        return View(target.buffer, 0, shape, row_major(shape), x.dtype)
+
+    def product(self, x: Value, y: Value, turned: bool) -> View:
+        """Return a product of matrices; its columns are dense where it is turned."""
+        if not floating(x.dtype) or len(x.shape) != 2 or len(y.shape) != 2:
+            raise Untraceable(f"A product must be of matrices of floating point; got {x.dtype}.")
+        a, b = self.stored(x), self.stored(y)
+        if turned:  # (A B)ᵀ = Bᵀ Aᵀ
+            return _transposed(self._multiplied(_transposed(b), _transposed(a)))
+        return self._multiplied(a, b)
+
+    def _multiplied(self, a: View, b: View) -> View:
+        (m, k), n = a.shape, b.shape[1]
+        target = fresh((m, n), a.dtype)
+        if n != 1 and b.strides[1] != 1 and k != 1 and b.strides[0] != 1:
+            b = self.store(fresh(b.shape, b.dtype), b)
+        assert len(a.strides) == len(b.strides) == 2
+        work = Product(m, k, n, (a.strides[0], a.strides[1]), (b.strides[0], b.strides[1]), n, a.dtype, False)
+        width = self.machine.width * 4 // TYPES[a.dtype][2]
+        registers = self.machine.registers
+        self.steps.append(
+            Step(target, [a, b], Buffer(packed(work, width)), lambda: product(work, width, registers))
+        )
+        return target
+
+
+def _transposed(x: View) -> View:
+    return View(x.buffer, x.offset, x.shape[::-1], x.strides[::-1], x.dtype)

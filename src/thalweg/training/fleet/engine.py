@@ -1,0 +1,479 @@
+"""The engine with many rows: replicas of one task as one program.
+
+Weights are stacked along a leading axis, gradients of all replicas are computed by one call, and each rule
+moves the replicas that are its own. Control, order of the data, initial weights and budgets are those of the
+engine with one row.
+"""
+
+import copy
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from thalweg import optim, seeds
+from thalweg.rules.base import Curvature
+from thalweg.tasks.data.part import Part, TensorPart, moved
+from thalweg.training.engine import (
+    Measured,
+    Size,
+    Snapshot,
+    Updated,
+    Updates,
+    measured,
+    micro_batch,
+    normalised,
+    recompute_statistics,
+)
+from thalweg.training.fleet import curvature
+from thalweg.training.fleet.measuring import AT_ONCE, Measurement, measured_together
+from thalweg.training.fleet.program import Bound, Gradients, Leaves
+from thalweg.training.fleet.squad import Squad, likeness
+from thalweg.training.fleet.stack import Stack
+from thalweg.training.order import Order
+from thalweg.training.trial import Trial, Workload
+
+KEPT: Final = 7 / 8  # of the replicas in a stack: when fewer are left, those that have gone are cut out of it
+
+
+class FleetEngine:
+    """Replicas of one task, trained together.
+
+    Args:
+        workload: the task with its data.
+        trials: what to train; all with one batch size, micro batch, precision and sampling.
+        root: the seed from which all streams derive.
+        device: where the stack lives.
+        threads: of the kernels.
+        snapshots: where to go on from, one a trial, all after equally many updates; None: fresh weights.
+
+    Raises:
+        Unstackable: the model cannot be stacked.
+        InputError: accumulation is asked for where BatchNorm makes it untrue.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        trials: Sequence[Trial],
+        root: int,
+        device: torch.device | str = "cpu",
+        threads: int = 1,
+        snapshots: Sequence[Snapshot] | None = None,
+    ) -> None:
+        recipe = trials[0].recipe
+        self.task, self.trials, self.root, self.threads = workload.task, list(trials), root, threads
+        self.device = torch.device(device)
+        self.dtype = torch.float64 if recipe.precision == "float64" else None
+        # Replicas of one seed lie side by side: they see the same batches.
+        self.rows = sorted(range(len(trials)), key=lambda row: trials[row].seed)  # by place in the stack
+        self.place = {row: place for place, row in enumerate(self.rows)}
+        models = {seed: self._model(seed) for seed in dict.fromkeys(t.seed for t in trials)}
+        self.template = models[trials[0].seed]
+        self._normalised = normalised(self.template)
+        self.limits = workload.limits(trials[0])
+        self._micro_batch = micro_batch(recipe, self.limits.batch_size, self._normalised)
+        first = workload.data.train.batch(np.arange(min(2, workload.data.train.examples)))
+        self.stack = Stack(self.task, models, [trials[row].seed for row in self.rows], self._moved(first))
+        self.bound = Bound(self.task, self.stack.shell)
+        self.squads = self._squads()
+        self._train = (
+            workload.data.train.to(self.dtype, self.device) if self._elsewhere else workload.data.train
+        )
+        self._orders = {s: Order(self.limits, recipe.sampling, root, s) for s in models}
+        self._gradients: dict[Any, Gradients] = {}
+        self._all = np.arange(len(trials))
+        self._seeds_seen: dict[int, tuple[np.ndarray, tuple[list[int], np.ndarray]]] = {}
+        self._measurements: dict[Any, Measurement] = {}
+        self.kept: dict[int, dict[str, Tensor]] = {}
+        self._ordinary: nn.Module | None = None
+        self._together = True
+        self._final: set[int] = set()
+        self._gone: set[int] = set()
+        if snapshots is not None:
+            for row, snapshot in enumerate(snapshots):
+                self._restore(row, snapshot)
+
+    @property
+    def _elsewhere(self) -> bool:
+        return self.dtype is not None or self.device.type != "cpu"
+
+    def _model(self, seed: int) -> nn.Module:
+        model = self.task.model(seeds.derive(self.root, "initial weights", seed))
+        return model.to(device=self.device, dtype=self.dtype).train()
+
+    def _moved(self, batch: Any) -> Any:
+        return moved(batch, self.dtype, self.device) if self._elsewhere else batch
+
+    def _optimizer(self, trial: Trial) -> optim.RuleOptimizer:
+        """Return an optimizer that tells rules and values, and moves nothing."""
+        recipe = trial.recipe
+        return optim.BY_RULE[recipe.preset.rule.name](
+            self.template, wrappers=recipe.applied(), **recipe.given()
+        )
+
+    def _squads(self) -> list[Squad]:
+        made: dict[int, optim.RuleOptimizer] = {}
+        alike: dict[Any, list[int]] = {}
+        self.optimizers = []
+        for row in self.rows:
+            trial = self.trials[row]
+            known = next((o for r, o in made.items() if self.trials[r].recipe == trial.recipe), None)
+            made[row] = optimizer = known or self._optimizer(trial)
+            self.optimizers.append(optimizer)
+            alike.setdefault(likeness(optimizer), []).append(len(self.optimizers) - 1)
+        names = {id(p): name for name, p in self.template.named_parameters()}
+        return [
+            Squad([self.optimizers[p] for p in places], names, np.array(places), self.stack.weights)
+            for places in alike.values()
+        ]
+
+    # Updates.
+
+    def update(self, updates: Sequence[Updates]) -> Sequence[Updated]:
+        """Do a stretch of updates of each of these rows."""
+        self._compact()
+        first, count = updates[0].step, len(updates[0].rates)
+        factors = np.ones((count, len(self.rows)))
+        for row, _, rates in updates:
+            factors[:, self.place[row]] = np.divide(rates, self.trials[row].recipe.rate or 1.0)
+        done = [self._updated(first + i, factors[i]) for i in range(count)]
+        losses = torch.stack([loss for loss, _, _ in done]).T.tolist()
+        clipped = _columns([c for _, c, _ in done])
+        skipped = _columns([s for _, _, s in done])
+        places = [self.place[row] for row, _, _ in updates]
+        return [
+            Updated(losses[p], () if clipped is None else clipped[p], () if skipped is None else skipped[p])
+            for p in places
+        ]
+
+    def _updated(self, step: int, factors: np.ndarray) -> tuple[Tensor, Any, Any]:
+        with self.task.user_code("training"):
+            for squad in self.squads:
+                if squad.rule.curvature is not None and step % squad.every == 0:
+                    self._refresh(squad, step)
+            losses, gradients = self._gradient(step)
+        clipped = skipped = None
+        for squad in self.squads:
+            own = squad.rule.offset is not None
+            slopes = gradients
+            if own:
+                slopes = self._second(squad, gradients, step)
+            shortened, missed = squad.step(
+                self.stack.weights, slopes, factors[squad.where], self.threads, own=own
+            )
+            clipped = _put(clipped, squad.where, shortened, len(self.rows))
+            skipped = _put(skipped, squad.where, missed, len(self.rows))
+            if squad.limit is not None and (lost := squad.skipped_in_a_row >= squad.limit).any():
+                losses = losses.clone()
+                losses[torch.from_numpy(squad.where[lost])] = torch.nan  # as divergence
+        return losses, clipped, skipped
+
+    def _gradient(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return losses and gradients of all replicas for the batches of a step."""
+        return self._accumulated(step, self.stack.weights, self.stack.buffers, self._all)
+
+    def _accumulated(
+        self,
+        step: int,
+        weights: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        places: np.ndarray,
+        compute: Any = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return losses and gradients for the batches of a step; parts of them add up to the whole."""
+        compute = compute or self._computed
+        pieces = self._pieces(step, places)
+        if len(pieces) == 1:
+            return compute(weights, buffers, pieces[0][1], places)  # type: ignore[no-any-return]
+        total: Any = 0.0
+        weight: Any = 0.0
+        summed: dict[str, Tensor] = {}
+        for own, batches in pieces:
+            losses, gradients = compute(weights, buffers, batches, places)
+            own = own.to(losses)
+            total, weight = total + losses * own, weight + own
+            for name, g in gradients.items():
+                part = g * own.view(-1, *(1,) * (g.ndim - 1))
+                summed[name] = summed[name].add_(part) if name in summed else part
+        for g in summed.values():
+            g.div_(weight.view(-1, *(1,) * (g.ndim - 1)))
+        return total / weight, summed
+
+    def _pieces(self, step: int, places: np.ndarray) -> list[tuple[Tensor, Leaves]]:
+        """Return the micro batches of a step: the weight of each replica's, and the batches as leaves."""
+        size = len(self._orders[self._seed(0)].indices(step))
+        starts = range(0, size, self._micro_batch)
+        return [self._batches(step, slice(start, start + self._micro_batch), places) for start in starts]
+
+    def _seed(self, place: int) -> int:
+        return self.trials[self.rows[place]].seed
+
+    def _seen(self, places: np.ndarray) -> tuple[list[int], np.ndarray]:
+        """Return the seeds of replicas, each once, and which of them is that of each replica."""
+        if id(places) not in self._seeds_seen:
+            wanted = [self._seed(int(place)) for place in places]
+            own = list(dict.fromkeys(wanted))
+            which = np.array([own.index(seed) for seed in wanted], np.int64)
+            self._seeds_seen[id(places)] = places, (own, which)
+        return self._seeds_seen[id(places)][1]
+
+    @property
+    def _draws(self) -> bool:
+        """Whether calls of the model may draw random numbers, as far as is known."""
+        return not self._gradients or any(gradients.draws for gradients in self._gradients.values())
+
+    def _batches(self, step: int, part: slice, places: np.ndarray) -> tuple[Tensor, Leaves]:
+        """Return the weight of each replica's loss, and the batches as leaves with a leading axis."""
+        own, which = self._seen(places)
+        if isinstance(self._train, TensorPart):
+            indices = np.concatenate([self._orders[s].indices(step)[part] for s in own])
+            leaves = Leaves.of(self._train.batch(indices))
+            each = [x.view(len(own), -1, *x.shape[1:]) for x in leaves.tensors]
+            if self._draws:
+                self._seed_forward(own[0], step, 0)
+        else:
+            taken = []
+            for s in own:
+                self._seed_forward(s, step, 0)  # a person's data set may draw
+                taken.append(Leaves.of(self._moved(self._train.batch(self._orders[s].indices(step)[part]))))
+            leaves = taken[0]
+            each = [torch.stack(xs) for xs in zip(*(t.tensors for t in taken), strict=True)]
+        if self.task.loss_weight is None:
+            weights = torch.full((len(places),), float(len(each[0][0])))
+        else:
+            batches = [leaves.joined([x[i] for x in each]) for i in range(len(own))]
+            weights = torch.tensor([float(self.task.weight(b)) for b in batches])[torch.from_numpy(which)]
+        return weights, leaves._replace(tensors=each, which=which)
+
+    def _computed(
+        self,
+        weights: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        batches: Leaves,
+        places: np.ndarray,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        key = tuple((x.shape[1:], x.dtype) for x in batches.tensors)
+        if key not in self._gradients:
+            made = Gradients(self.bound, list(weights), list(buffers), batches.spec, self.threads)
+            self._gradients[key] = made
+        if not self.stack.shell.training:
+            self.stack.shell.train()
+        return self._gradients[key](weights, buffers, batches.tensors, batches.which)
+
+    def _seed_forward(self, seed: int, step: int, kind: int) -> None:
+        seed = self._stream(seed, step, kind)
+        torch.default_generator.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
+    def _stream(self, seed: int, step: int, kind: int) -> int:
+        return seeds.derive(self.root, "forward", seed, step, kind)
+
+    # Second gradients and curvature.
+
+    def _second(self, squad: Squad, gradients: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
+        """Return the gradients of a squad where SAM looks; buffers see the first pass only."""
+        weights = {n: squad.mine(x) for n, x in self.stack.weights.items()}
+        slopes = {n: squad.mine(g) for n, g in gradients.items()}
+        moves = squad.offsets(weights, slopes)
+        there = {n: x + moves[n] if n in moves else x.clone() for n, x in weights.items()}
+        buffers = {n: squad.mine(x).clone() for n, x in self.stack.buffers.items()}
+        with self.task.user_code("training"):
+            return self._accumulated(step, there, buffers, squad.where)[1]
+
+    def _refresh(self, squad: Squad, step: int) -> None:
+        """Have a squad take in the diagonal of the Hessian on the batches of a step."""
+        weights = {n: squad.mine(x) for n, x in self.stack.weights.items()}
+        buffers = {n: squad.mine(x).clone() for n, x in self.stack.buffers.items()}
+        generators = [
+            torch.Generator(self.device).manual_seed(self._stream(self._seed(int(place)), step, 2))
+            for place in squad.where
+        ]
+        self.stack.shell.train()
+        if squad.rule.curvature is Curvature.HUTCHINSON:
+            signs = [optim.random_signs([x[0] for x in weights.values()], g) for g in generators]
+            along = {n: torch.stack([own[i] for own in signs]) for i, n in enumerate(weights)}
+
+            def products(w: Any, b: Any, batches: Leaves, places: np.ndarray) -> Any:
+                return curvature.products(self.bound, w, b, batches, along)
+
+            _, found = self._accumulated(step, weights, buffers, squad.where, products)
+            diagonal = {n: u * found[n] if n in found else torch.zeros_like(u) for n, u in along.items()}
+        else:
+            pieces = [piece for _, piece in self._pieces(step, squad.where)]
+            diagonal = curvature.sampled(self.bound, weights, buffers, pieces, generators)
+        squad.refresh(weights, diagonal)
+
+    # Measuring.
+
+    @torch.no_grad()
+    def measure(self, rows: Sequence[int], part: Part) -> Sequence[Measured]:
+        """Measure these rows, in evaluation mode: exact means over the whole part."""
+        if isinstance(part, TensorPart):
+            return self._measured(rows, part)
+        found: dict[int, Measured] = {}  # a person's data set may draw random numbers: each seed its own
+        for seed in dict.fromkeys(self.trials[row].seed for row in rows):
+            own = [row for row in rows if self.trials[row].seed == seed]
+            found.update(zip(own, self._measured(own, part), strict=True))
+        return [found[row] for row in rows]
+
+    def _measured(self, rows: Sequence[int], part: Part) -> Sequence[Measured]:
+        stacks = self._shown(rows)
+        self._seed_forward(self.trials[rows[0]].seed, 0, 1)
+        self.stack.shell.eval()
+        at_once = AT_ONCE * len(self.rows) * self._micro_batch
+        with self.task.user_code("measuring"):
+            if self._together:
+                return measured_together(self.bound, self._measurements, stacks, part, self._moved, at_once)
+            return [
+                measured(
+                    self.task, self._lone({n: x[i] for n, x in stacks.items()}).eval(), part, self._moved
+                )
+                for i in range(len(rows))
+            ]
+
+    def _shown(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """Return weights and buffers to evaluate with, stacked."""
+        places = np.array([self.place[row] for row in rows])
+        if len(places) == len(self.rows) and (places == np.arange(len(places))).all():
+            stacks = {**self.stack.weights, **self.stack.buffers}
+        else:
+            chosen = torch.from_numpy(places).to(self.device)
+            stacks = {n: x[chosen] for n, x in (*self.stack.weights.items(), *self.stack.buffers.items())}
+        faced = [squad for squad in self.squads if squad.two_faced]
+        if not faced:
+            return stacks
+        stacks = {n: x.clone() for n, x in stacks.items()}
+        for squad in faced:
+            shown = squad.evaluated({n: squad.mine(x) for n, x in self.stack.weights.items()})
+            for own, place in enumerate(squad.where.tolist()):
+                row = self.rows[place]
+                if row in rows and row not in self._final:
+                    for name, x in shown.items():
+                        stacks[name][rows.index(row)] = x[own]
+                    if self._normalised:
+                        self._recompute_statistics(stacks, rows.index(row), self.trials[row].seed)
+        return stacks
+
+    def _recompute_statistics(self, stacks: dict[str, Tensor], place: int, seed: int) -> None:
+        """Give BatchNorm of one replica the statistics of its weights."""
+        model = self._lone({n: x[place] for n, x in stacks.items()}).train()
+        self._seed_forward(seed, 0, 3)
+        recompute_statistics(self.task, model, self._train, self.limits.batch_size, self._moved)
+        for name, x in model.named_buffers():
+            if name in self.stack.buffers:
+                stacks[name][place] = x
+
+    def _lone(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+        """Return an ordinary model with the weights and buffers of one replica."""
+        if self._ordinary is None:
+            self._ordinary = copy.deepcopy(self.stack.shell)
+        named = dict((*self._ordinary.named_parameters(), *self._ordinary.named_buffers()))
+        for name, x in tensors.items():
+            named[name].data.copy_(x)
+        return self._ordinary
+
+    # What stays.
+
+    @torch.no_grad()
+    def keep(self, row: int) -> None:
+        """Keep the weights of a row as the best so far."""
+        self.kept[row] = {n: x[0].clone() for n, x in self._shown([row]).items()}
+
+    @torch.no_grad()
+    def finish(self, row: int) -> None:
+        """Put the weights that count in place for good: the kept ones, else those to evaluate with."""
+        place = self.place[row]
+        shown = self.kept.get(row) or {n: x[0] for n, x in self._shown([row]).items()}
+        for name, x in self.stack.at(place).items():
+            x.copy_(shown[name])
+        self._final.add(row)
+
+    def drop(self, rows: Sequence[int]) -> None:
+        """Note that nobody will ask for these rows again: when there are enough of them, they leave."""
+        self._gone.update(rows)
+
+    def _compact(self) -> None:
+        left = [place for place, row in enumerate(self.rows) if row not in self._gone]
+        if len(left) > KEPT * len(self.rows):
+            return
+        self.stack.select(torch.tensor(left, device=self.device))
+        to = {place: new for new, place in enumerate(left)}
+        for squad in self.squads:
+            kept = np.array([i for i, place in enumerate(squad.where.tolist()) if place in to], np.int64)
+            squad.drop(kept, np.array([to[place] for place in squad.where[kept].tolist()], np.int64))
+        self.squads = [squad for squad in self.squads if squad.size]
+        self.rows = [self.rows[place] for place in left]
+        self.optimizers = [self.optimizers[place] for place in left]
+        self.place = {row: place for place, row in enumerate(self.rows)}
+        self._all, self._seeds_seen = np.arange(len(left)), {}
+
+    @property
+    def resident(self) -> int:
+        """The bytes of all stacks and states."""
+        stacks = [*self.stack.weights.values(), *self.stack.buffers.values()]
+        states = [x for squad in self.squads for state in squad.states.values() for x in state]
+        return sum(x.nbytes for x in (*stacks, *states))
+
+    def size(self, row: int) -> Size:
+        """Return how large a row's model is, and how much its optimizer remembers."""
+        squad, own = self._in_squad(row)
+        return Size(sum(x[0].numel() for x in self.stack.weights.values()), squad.state_bytes(own))
+
+    def _in_squad(self, row: int) -> tuple[Squad, int]:
+        place = self.place[row]
+        for squad in self.squads:
+            (found,) = np.nonzero(squad.where == place)
+            if len(found):
+                return squad, int(found[0])
+        raise LookupError(row)
+
+    def snapshot(self, row: int) -> Snapshot:
+        """Return copies of weights, buffers, optimizer state and kept weights, named as by `ModelEngine`."""
+        squad, own = self._in_squad(row)
+        model = self._lone(self.stack.at(self.place[row]))
+        named = [(f"model.{name}", t) for name, t in model.state_dict().items()]
+        if row in self.kept:
+            kept = self._lone(self.kept[row]).state_dict()
+            named = [(n, t.clone()) for n, t in named] + [(f"kept.{n}", t) for n, t in kept.items()]
+        named += [(f"optimizer.{name}", t) for name, t in squad.state_of(own)]
+        named += [(f"scalar.{name}", t) for name, t in squad.scalars_of(own)]
+        return {name: t.detach().clone().contiguous() for name, t in named}
+
+    def _restore(self, row: int, snapshot: Snapshot) -> None:
+        squad, own = self._in_squad(row)
+        at = self.stack.at(self.place[row])
+        for name, x in _under("model.", snapshot):
+            if name in at:
+                at[name].copy_(x)
+        kept = dict(_under("kept.", snapshot))
+        if kept:
+            self.kept[row] = {n: kept[n].to(self.device) for n in at if n in kept}
+        squad.restore(own, dict(_under("optimizer.", snapshot)), dict(_under("scalar.", snapshot)))
+
+
+def _under(prefix: str, snapshot: Snapshot) -> Iterable[tuple[str, Tensor]]:
+    return [(n.removeprefix(prefix), x) for n, x in snapshot.items() if n.startswith(prefix)]
+
+
+def _put(known: Any, where: np.ndarray, own: Any, count: int) -> Any:
+    """Put the answers of one squad among those of all replicas; None: nobody has any."""
+    if own is None:
+        return known
+    known = np.zeros(count, bool) if known is None else known
+    known[where] = own
+    return known
+
+
+def _columns(steps: Sequence[Any]) -> Any:
+    """Turn the answers of several steps into one list a replica; None: none has any."""
+    told = [x for x in steps if x is not None]
+    if not told:
+        return None
+    return np.stack([np.zeros_like(told[0]) if x is None else x for x in steps]).T.tolist()

@@ -1,0 +1,110 @@
+"""How much memory a fleet takes: measured on small ones, and foretold for larger ones."""
+
+import weakref
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from thalweg.tasks.user_code import isolated_random
+from thalweg.training.engine import Updates
+from thalweg.training.fleet.engine import FleetEngine
+from thalweg.training.trial import Execution, Trial, Workload
+
+SMALL = 2, 4  # replicas of the fleets that are measured
+
+
+class Footprint(NamedTuple):
+    """Bytes that a fleet takes beside the data: a + b·K for K replicas."""
+
+    fixed: float
+    replica: float
+
+    def of(self, replicas: int) -> float:
+        """Return the bytes that so many replicas take at most.
+
+        >>> Footprint(100.0, 10.0).of(5)
+        150.0
+        """
+        return self.fixed + self.replica * replicas
+
+    def most(self, allowed: float) -> int:
+        """Return how many replicas stay within so many bytes.
+
+        >>> Footprint(100.0, 10.0).most(159.0)
+        5
+        """
+        return max(0, int((allowed - self.fixed) // self.replica))
+
+
+class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The most bytes that were alive at once of what operations made inside a `with` block.
+
+    >>> with Peak() as peak:
+    ...     x = torch.zeros(1000)
+    ...     y = torch.zeros(500) + 1
+    ...     del x, y
+    >>> peak.bytes
+    8000
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.bytes = self._alive = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        given = {
+            x.untyped_storage()._cdata for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)
+        }
+        for x in pytree.tree_leaves(made):
+            if isinstance(x, Tensor):
+                self._note(x.untyped_storage(), given)
+        return made
+
+    def _note(self, storage: Any, given: set[int]) -> None:
+        identity = storage._cdata
+        if identity in given or identity in self._known:
+            return
+        size = storage.nbytes()
+        self._known.add(identity)
+        self._alive += size
+        self.bytes = max(self.bytes, self._alive)
+        weakref.finalize(storage, self._forget, identity, size)
+
+    def _forget(self, identity: int, size: int) -> None:
+        self._known.discard(identity)
+        self._alive -= size
+
+
+def footprint(workload: Workload, trials: Sequence[Trial], execution: Execution) -> Footprint:
+    """Measure small fleets of a kind of trial: stacks and states, and what an update and a measurement make.
+
+    Args:
+        workload: the task with its data.
+        trials: at least one; those that remember most count.
+        execution: where fleets run.
+
+    Raises:
+        Unstackable: the model cannot be stacked.
+    """
+    few, more = (
+        _bytes(workload, [trials[i % len(trials)] for i in range(count)], execution) for count in SMALL
+    )
+    replica = (more - few) / (SMALL[1] - SMALL[0])
+    return Footprint(max(0.0, few - SMALL[0] * replica), replica)
+
+
+def _bytes(workload: Workload, trials: Sequence[Trial], execution: Execution) -> float:
+    with isolated_random(0):
+        engine = FleetEngine(workload, trials, execution.root, execution.device, execution.threads)
+        updates = [Updates(row, 0, [0.0]) for row in range(len(trials))]
+        engine.update(updates)  # traces
+        engine.measure(range(len(trials)), workload.data.validation)
+        with Peak() as peak:
+            engine.update(updates)
+            engine.measure(range(len(trials)), workload.data.validation)
+        return float(peak.bytes + engine.resident)

@@ -1,0 +1,71 @@
+"""The weights and buffers of all replicas, along a leading axis."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from thalweg.tasks.task import Task
+from thalweg.tasks.user_code import isolated_random
+
+
+class Stack:
+    """Stacked weights by name; what is the same for all replicas and never changes is held once.
+
+    Args:
+        task: whose loss is called once, to see which buffers it writes to.
+        models: a fresh model for each seed, in training mode.
+        seeds: the seed of each replica, by its place.
+        batch: a batch of a few examples.
+    """
+
+    def __init__(self, task: Task, models: Mapping[int, nn.Module], seeds: Sequence[int], batch: Any) -> None:
+        self.shell = models[seeds[0]]  # holds what is shared; the rest is given to it at each call
+        trained = {n for n, p in self.shell.named_parameters() if p.requires_grad}
+        written = _written(task, self.shell, batch)
+        each = {seed: _tensors(model) for seed, model in models.items()}
+        first = each[seeds[0]]
+        self.weights = {n: torch.stack([each[s][n] for s in seeds]) for n in first if n in trained}
+        self.buffers = {
+            n: torch.stack([each[s][n] for s in seeds])
+            for n in first
+            if n not in trained and (n in written or any(_differ(x[n], first[n]) for x in each.values()))
+        }
+
+    def select(self, places: Tensor) -> None:
+        """Keep only these of the replicas, in this order."""
+        self.weights = {n: x.index_select(0, places) for n, x in self.weights.items()}
+        self.buffers = {n: x.index_select(0, places) for n, x in self.buffers.items()}
+
+    def at(self, place: int) -> dict[str, Tensor]:
+        """Return the weights and buffers of one replica, by name: views."""
+        return {n: x[place] for n, x in (*self.weights.items(), *self.buffers.items())}
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    return {n: x.detach() for n, x in (*model.named_parameters(), *model.named_buffers())}
+
+
+def _differ(x: Tensor, y: Tensor) -> bool:
+    return x is not y and not torch.equal(x, y)
+
+
+def _written(task: Task, model: nn.Module, batch: Any) -> set[str]:
+    """Return the names of the buffers that a call of the loss writes to; they are afterwards as before."""
+    kept = {n: (x, x.clone(), x._version) for n, x in model.named_buffers()}
+    if not kept:
+        return set()
+    with torch.no_grad(), isolated_random(0), task.user_code("training"):
+        task.loss(model, batch)
+    now = dict(model.named_buffers())
+    # BatchNorm's kernel writes without a word; others write what was there before.
+    written = {
+        n
+        for n, (x, before, version) in kept.items()
+        if now.get(n) is not x or x._version != version or _differ(x, before)
+    }
+    with torch.no_grad():
+        for x, before, _ in kept.values():
+            x.copy_(before)
+    return written
