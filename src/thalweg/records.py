@@ -130,6 +130,8 @@ class Plan:
     device: str
     versions: Mapping[str, str]  # of what computes: thalweg, torch, numpy, python
     schema: int = 1
+    wave: int = 0  # replicas that a fleet trains at once; 0: no fleet
+    why: str = ""  # this executor, in one line
 
     @property
     def trials_at_most(self) -> int:

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import thalweg
 from thalweg.errors import InputError
+from thalweg.executors import auto
 from thalweg.executors.threads import torch_threads
 from thalweg.hyper import Integer, Interval
 from thalweg.records import Stage
@@ -85,8 +86,7 @@ def execution(seed: int, executor: str, threads: int | None, device: str, update
     Threads None: one where an update is small, because sharing it out takes longer than computing it;
     else as many as torch takes by itself.
     """
-    if executor != "serial":
-        raise InputError("the executor", "be serial", repr(executor), "Leave it out.")
+    auto.check(executor)
     if threads is not None:
         Integer(None, "", Interval(1.0)).check("threads", "the run", threads)
     try:

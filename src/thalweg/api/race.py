@@ -21,9 +21,9 @@ from thalweg.api.prepare import (
 )
 from thalweg.errors import InputError, nearest
 from thalweg.evidence import race as evidence
-from thalweg.executors import serial
+from thalweg.executors import auto
 from thalweg.progress import Bar
-from thalweg.racing import Entry, make_plan, run
+from thalweg.racing import Entry, first_round, make_plan, run
 from thalweg.racing.plan import QUOTA
 from thalweg.records import Plan, Race, Stage, Trace, Verdict, to_data
 from thalweg.rules.catalogue import preset
@@ -66,7 +66,8 @@ def showdown(
     recipe: Mapping[str, Any] | None = None,
     seeds: int | None = None,
     seed: int = 0,
-    executor: str = "serial",
+    executor: str = "auto",
+    memory: float | None = None,
     threads: int | None = None,
     device: str = "cpu",
     data: str | os.PathLike[str] | None = None,
@@ -91,7 +92,9 @@ def showdown(
         recipe: further fields that all share, e.g. ``{"clip_norm": 1.0}``.
         seeds: final seeds; None: as many as the verdict needs, twice that where it is cheap.
         seed: the root from which all random numbers derive.
-        executor: how trials run: "serial".
+        executor: how trials run: "serial", one after the other; "processes", one on each core; "fleet", as
+            replicas of one program; "auto", whichever is fastest here.
+        memory: bytes that a fleet may take beside the data; None: half of what is free.
         threads: of torch; None: one for small updates, else torch's own choice.
         device: where to train.
         data: the folder with the files of mnist and fashion-mnist; None: ``THALWEG_DATA``.
@@ -150,14 +153,14 @@ def showdown(
     for entry in entries:
         trial_recipe = entry.recipe.with_rate(entry.rates[0]) if entry.rates else entry.recipe
         try_update(workload, Trial(entry.name, Stage.FINAL, trial_recipe, 0, updates), how)
-    # Torch's own choice of threads is no part of what was asked: an unfinished race goes on with the
-    # number that it began with.
+    # How a race runs where that was left open is no part of what was asked: an unfinished one goes on as it
+    # began.
     key = identity(to_data(replace(plan, threads=threads or 0)))
     folder = Path(out)
     with Store.open(folder) as store:
         race = None if fresh else store.finished_race(key)
         if race is None:
-            race = _run(store, key, plan, workload, how, fresh, command)
+            race = _run(store, key, plan, workload, how, fresh, command, memory, threads)
     page = report.write(race, folder / f"{file_name(plan.task, key)}.html")
     return Showdown(race, page)
 
@@ -171,12 +174,25 @@ def _rates(asked: float | Iterable[float] | None) -> tuple[float, ...] | None:
 
 
 def _run(
-    store: Store, key: str, plan: Plan, workload: Workload, how: Execution, fresh: bool, command: str
+    store: Store,
+    key: str,
+    plan: Plan,
+    workload: Workload,
+    how: Execution,
+    fresh: bool,
+    command: str,
+    memory: float | None,
+    threads: int | None,
 ) -> Race:
     """Run what is missing of a race, keeping every trial as soon as it is finished."""
     begun = store.latest_unfinished(key)
     if begun is not None:
-        plan, how = begun.plan, replace(how, threads=begun.plan.threads)
+        plan = begun.plan
+        how = replace(how, executor=plan.executor, threads=plan.threads, wave=plan.wave)
+    else:
+        updates = plan.trials_at_most * plan.steps
+        how, why = auto.choose(workload, first_round(plan), how, updates, memory=memory, threads=threads)
+        plan = replace(plan, executor=how.executor, threads=how.threads, wave=how.wave, why=why)
     store.save_race(key, plan, command, environment(), now())
 
     def completed(trial: str) -> Trace | None:
@@ -190,7 +206,7 @@ def _run(
             store.attach(key, trace.key)
             bar.advance(1, f"{trace.stage} {trace.contender} at {trace.rate:g}")
 
-        traces = run(plan, workload, how, serial.run, completed, on_finished)
+        traces = run(plan, workload, how, auto.EXECUTORS[how.executor], completed, on_finished)
     ledger = evidence.ledger(plan, traces)
     store.finish_race(key, [t.key for t in traces], evidence.verdict(plan, traces), ledger, now())
     return store.race(key)

@@ -73,7 +73,7 @@ def train(
     steps: int | None = None,
     seconds: float | None = None,
     seed: int = 0,
-    executor: str = "serial",
+    executor: str = "auto",
     threads: int | None = None,
     device: str = "cpu",
     data: str | os.PathLike[str] | None = None,
@@ -95,7 +95,7 @@ def train(
         steps: updates, instead of epochs.
         seconds: about so long, instead; measured and turned into updates before the start.
         seed: the root from which all random numbers derive.
-        executor: how trials run: "serial".
+        executor: "auto" or "serial", which for one model are the same.
         threads: of torch; None: one for small updates, else torch's own choice.
         device: where to train.
         data: the folder with the files of mnist and fashion-mnist; None: ``THALWEG_DATA``.
@@ -117,7 +117,9 @@ def train(
     prepared = prepare(task, seed, given.get("batch_size"), data, download)
     recipe = Recipe.from_data({**given, "batch_size": prepared.batch_size})
     workload = prepared.workload
-    how = execution(seed, executor, threads, device, prepared.update_flops)
+    if executor not in ("auto", "serial"):
+        raise InputError("the executor of one training", "be auto or serial", repr(executor), "Leave it out.")
+    how = execution(seed, "serial", threads, device, prepared.update_flops)
     asked = {"epochs": epochs, "steps": steps, "seconds": seconds}
     if not any(value is not None for value in asked.values()):
         asked["epochs"] = workload.task.epochs

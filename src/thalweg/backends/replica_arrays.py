@@ -12,8 +12,10 @@ from torch.fx import Node
 from thalweg.backends.replica_loops import Gather
 from thalweg.backends.replica_ops import exp
 from thalweg.backends.replica_steps import Steps
+from thalweg.backends.replica_text import floating
 from thalweg.backends.replica_values import (
     Expr,
+    Splat,
     Value,
     View,
     cast,
@@ -21,6 +23,7 @@ from thalweg.backends.replica_values import (
     expression,
     iota,
     row_major,
+    shape_of,
     table,
     value_of,
     where,
@@ -67,8 +70,12 @@ def _exponentials(call: Call, x: Any, dim: int) -> tuple[Value, Value]:
 def _sum(call: Call, x: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Value:
     del dtype
     value, rank = call.input(x)
-    value = cast(value, call.dtype)
-    return call.steps.reduced("add", value, call.axes(rank, dim), keepdim)
+    value, axes = cast(value, call.dtype), call.axes(rank, dim)
+    if isinstance(value, Splat):  # how many examples there are, say
+        return Splat(
+            value.number * prod(value.shape[i] for i in axes), shape_of(call.node.meta["val"]), value.dtype
+        )
+    return call.steps.reduced("add", value, axes, keepdim)
 
 
 def _mean(call: Call, x: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Value:
@@ -85,6 +92,37 @@ def _amax(call: Call, x: Any, dim: Any = (), keepdim: bool = False, name: str = 
 
 def _amin(call: Call, x: Any, dim: Any = (), keepdim: bool = False) -> Value:
     return _amax(call, x, dim, keepdim, "min")
+
+
+def _largest(
+    call: Call, x: Any, dim: Any = None, keepdim: bool = False, name: str = "max"
+) -> tuple[Value, Value]:
+    """Return the largest numbers along an axis and where each stands first; NaN counts as the largest."""
+    if not isinstance(dim, int | None):
+        raise Untraceable(f"The axis of {call.node.target} must be a number; got {type(dim).__name__}.")
+    value, rank = call.input(x)
+    value, (axis, *others) = call.steps.stored(value), call.axes(rank, dim)
+    assert not others
+    largest = call.steps.reduced(name, value, [axis])
+    found = expression("eq", value, largest)
+    if floating(value.dtype):
+        found = expression("or", found, expression("ne", value, value))
+    size = value.shape[axis]
+    places = where(found, iota(size, len(value.shape) - 1 - axis), size)
+    kept = call.steps.reduced(name, value, [axis], keepdim)
+    return kept, call.steps.reduced("min", places, [axis], keepdim)
+
+
+def _smallest(call: Call, x: Any, dim: Any = None, keepdim: bool = False) -> tuple[Value, Value]:
+    return _largest(call, x, dim, keepdim, "min")
+
+
+def _argmax(call: Call, x: Any, dim: Any = None, keepdim: bool = False) -> Value:
+    return _largest(call, x, dim, keepdim)[1]
+
+
+def _argmin(call: Call, x: Any, dim: Any = None, keepdim: bool = False) -> Value:
+    return _smallest(call, x, dim, keepdim)[1]
 
 
 def _log_softmax(call: Call, x: Any, dim: int, half: bool) -> Value:
@@ -229,6 +267,10 @@ ARRAYS: dict[str, Callable[..., Any]] = {
     "mean": _mean,
     "amax": _amax,
     "amin": _amin,
+    "max": _largest,
+    "min": _smallest,
+    "argmax": _argmax,
+    "argmin": _argmin,
     "_log_softmax": _log_softmax,
     "_softmax": _softmax,
     "logsumexp": _logsumexp,

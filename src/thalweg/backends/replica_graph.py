@@ -178,6 +178,8 @@ class Lowered:
         if name == "copy":
             return _spread(cast(value_of(args[1], rank), dtype), shape_of(meta))
         if name in FORMULAS:
+            if dtype in ("bool", "uint8") and name != "mul":
+                raise Untraceable(f"{node.target} must be of numbers with a sign; got {dtype}.")
             named = {key: self._operand(x, rank, dtype) for key, x in kwargs.items()}
             return FORMULAS[name](*(self._operand(x, rank, dtype) for x in args), **named)
         if name in COMPARISONS:
@@ -256,9 +258,11 @@ class Lowered:
     def _finish(self, node: Node) -> None:
         given = node.args[0]
         for x in given if isinstance(given, tuple | list) else [given]:
-            if not isinstance(x, Node) or isinstance(self.known[x], Tensor):
+            value = self.known[x] if isinstance(x, Node) else None
+            if isinstance(value, Tensor) and value.dim() and value.stride(0) == 0:  # one for all replicas
+                value = _spread(value_of(value, value.dim()), shape_of(value))
+            if not isinstance(value, Value):
                 raise Untraceable("A result must follow from what differs between replicas.")
-            value: Value = self.known[x]
             place = len(self.outputs)
             if isinstance(value, View) and value.whole and value.buffer.home == "scratch":
                 view = value

@@ -268,7 +268,7 @@ class _Body:
         if x.operation == "gather":
             return self.look_up(x, operands[0])
         dtype = x.operands[-1].dtype
-        return self.lanes.apply(x.operation, dtype, *operands, unsigned=dtype == "uint8")
+        return self.lanes.apply(x.operation, dtype, *operands, unsigned=dtype in ("bool", "uint8"))
 
     def look_up(self, x: Expr, index: str) -> str:
         """Read what an index points to: NaN, or 0, where it points outside."""

@@ -34,6 +34,7 @@ class Steps:
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.steps: list[Step] = []
+        self._reduced: dict[tuple[str, int, tuple[bool, ...]], View] = {}  # what was reduced, by identity
 
     def stored(self, x: Value) -> View:
         """Return a value that lies in memory."""
@@ -49,13 +50,19 @@ class Steps:
 
     def reduced(self, operation: str, x: Value, axes: Sequence[int], keep: bool = True) -> View:
         """Return a sum, or the largest or smallest, along axes of one replica."""
-        chosen = [i in axes for i in range(len(x.shape))]
-        kept = tuple(1 if c else n for c, n in zip(chosen, x.shape, strict=True))
-        target = fresh(kept, x.dtype)
-        width = self.machine.width
-        self.steps.append(
-            Step(target, loops.views(x), Buffer(0), lambda: loops.reduce(target, x, chosen, operation, width))
-        )
+        if operation != "add" and x.dtype not in ("float32", "float64", "int64"):
+            raise Untraceable(f"The largest and smallest must be of numbers with a sign; got {x.dtype}.")
+        chosen = tuple(i in axes for i in range(len(x.shape)))
+        key = operation, id(x), chosen
+        if key not in self._reduced:  # a loss and a metric may both ask for it
+            kept = tuple(1 if c else n for c, n in zip(chosen, x.shape, strict=True))
+            made = fresh(kept, x.dtype)
+            width = self.machine.width
+            self.steps.append(
+                Step(made, loops.views(x), Buffer(0), lambda: loops.reduce(made, x, chosen, operation, width))
+            )
+            self._reduced[key] = made
+        target = self._reduced[key]
         if keep:
             return target
         shape = tuple(n for c, n in zip(chosen, x.shape, strict=True) if not c)

@@ -29,6 +29,10 @@ LARGEST_SCRATCH = 1 << 20  # bytes: it lies on the stack of a thread
 LINE = 64  # bytes of a line of the cache
 
 
+class TooLarge(Untraceable):
+    """A replica needs more scratch than there is: for fewer examples at once it may not."""
+
+
 class Replicated:
     """The graph of a fleet's gradient as code that works replica by replica.
 
@@ -37,7 +41,8 @@ class Replicated:
 
     Raises:
         Untraceable: the graph has an operation that is not known here, mixes replicas, draws numbers, writes
-            into its inputs, or needs more than a mebibyte of scratch.
+            into its inputs.
+        TooLarge: it needs more than a mebibyte of scratch.
 
     >>> from torch.fx.experimental.proxy_tensor import make_fx
     >>> graph = make_fx(lambda x, w: torch.bmm(x, w).relu())(torch.ones(2, 3, 4), torch.ones(2, 4, 1))
@@ -52,7 +57,7 @@ class Replicated:
         lowered = Lowered(graph, _machine())
         self.scratch = _arrange(lowered.work.steps)
         if self.scratch > LARGEST_SCRATCH:
-            raise Untraceable(
+            raise TooLarge(
                 f"A replica must need {LARGEST_SCRATCH} bytes of scratch at most; got {self.scratch}."
             )
         self.text = _text(lowered, self.scratch)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -30,6 +31,24 @@ def number(option: str, text: str) -> float:
         return float(text)
     except ValueError:
         raise InputError(option, "be a number", repr(text)) from None
+
+
+def size(option: str, text: str) -> float:
+    """Read a number of bytes; a bare number is bytes.
+
+    >>> size("--memory", "1.5GB"), size("--memory", "200 MiB")
+    (1500000000.0, 209715200.0)
+    """
+    found = re.fullmatch(r"\s*([0-9.]+)\s*([kMGT]?)(i?)B?\s*", text, re.IGNORECASE)
+    try:
+        assert found is not None
+        value, prefix, binary = float(found[1]), found[2].upper(), bool(found[3])
+    except (AssertionError, ValueError):
+        raise InputError(option, "be a size such as 500MB or 2GB", repr(text)) from None
+    bytes_: float = value * (1024.0 if binary else 1000.0) ** " KMGT".index(prefix or " ")
+    if not bytes_ > 0:
+        raise InputError(option, "be a size above 0", repr(text))
+    return bytes_
 
 
 class Read(click.ParamType):  # type: ignore[type-arg]
@@ -142,7 +161,11 @@ def training_options(command: F) -> F:
             ),
             click.option("--download", is_flag=True, help="Fetch missing data files into that folder."),
             click.option(
-                "--executor", default="serial", show_default=True, metavar="NAME", help="How trials run."
+                "--executor",
+                default="auto",
+                show_default=True,
+                metavar="NAME",
+                help="How trials run: serial, processes, fleet, or auto, the fastest of them.",
             ),
             click.option("--threads", type=WHOLE, metavar="N", help="Threads of torch; else chosen by size."),
             click.option("--device", default="cpu", show_default=True, help="Where to train."),

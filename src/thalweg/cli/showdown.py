@@ -16,6 +16,7 @@ from thalweg.cli.options import (
     out_option,
     print_json,
     seed_option,
+    size,
     task_argument,
     training_options,
     whole,
@@ -48,6 +49,11 @@ from thalweg.errors import InputError
 @click.option(
     "--schedule", "schedule_text", metavar="NAME[:FIELD=VALUE,…]", help="Schedule of the rate for all."
 )
+@click.option(
+    "--memory",
+    metavar="SIZE",
+    help="What a fleet may take beside the data, such as 2GB; else half of what is free.",
+)
 @wrap_option
 @out_option
 @fresh_option
@@ -78,6 +84,7 @@ def showdown(
         preset(name)  # refused before torch is imported, which takes seconds
     options["batch_size"] = batch_size(options["batch_size"])
     options["rates"] = rates(rates_text)
+    options["memory"] = None if options["memory"] is None else size("--memory", options["memory"])
     recipe: dict[str, Any] = {"wrappers": around} if (around := wrappers(wrap)) else {}
     if schedule_text is not None:
         from thalweg import schedules

@@ -86,7 +86,7 @@ def pack(workload: Workload, trials: Sequence[Trial], execution: Execution) -> I
     """
     task = workload.task
     # The data are made already. What `make_data` closes over, often the same data once more, stays here.
-    bare = replace(workload, task=replace(task, make_data=_made_already))
+    bare = replace(workload, task=replace(task, make_data=_made_already), programs={})
     parcel = Parcel(bare, tuple(trials), execution, Settings.current())
     buffers: list[pickle.PickleBuffer] = []
     try:

@@ -88,6 +88,15 @@ def next_rate(scores: Sequence[RateScore], plan: Plan) -> float | None:
     return None if min(max(middle / r, r / middle) for r in rates) < 1.05 else middle
 
 
+def first_round(plan: Plan) -> list[Trial]:
+    """Return the trials that a race begins with."""
+    tuning = [t for c in plan.contenders if c.tuned for t in _tuning_trials(plan, c, c.rates)]
+    given = [c for c in plan.contenders if not c.tuned]
+    return tuning or [
+        _trial(plan, c, Stage.FINAL, c.rates[0], seed) for c in given for seed in plan.final_seeds
+    ]
+
+
 def _tuning_trials(plan: Plan, contender: Contender, rates: Iterable[float]) -> list[Trial]:
     return [_trial(plan, contender, Stage.TUNING, rate, seed) for rate in rates for seed in plan.tuning_seeds]
 

@@ -130,6 +130,7 @@ def conditions(race: Race) -> Table:
         ("Final seeds", f"{len(plan.final_seeds)}, none of them used in tuning"),
         ("Root seed", str(plan.seed)),
         ("Execution", f"{plan.executor}, {words.plural(plan.threads, 'thread')}"),
+        *([("Chosen", plan.why)] if plan.why else []),
         ("Versions", ", ".join(f"{name} {version}" for name, version in plan.versions.items())),
         *((name.capitalize(), value) for name, value in race.environment.items()),
         ("Started", race.started_at or words.ABSENT),

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from thalweg.errors import InputError
@@ -76,6 +76,8 @@ class Workload:
     fingerprint: str
     metric: str
     direction: Direction
+    # What fleets have traced and compiled of it, for the next of them.
+    programs: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def batch_size(self, recipe: Recipe) -> int:
         """Return the examples of one update.

@@ -78,16 +78,18 @@ class FleetEngine:
         self._micro_batch = micro_batch(recipe, self.limits.batch_size, self._normalised)
         first = workload.data.train.batch(np.arange(min(2, workload.data.train.examples)))
         self.stack = Stack(self.task, models, [trials[row].seed for row in self.rows], self._moved(first))
-        self.bound = Bound(self.task, self.stack.shell)
         self.squads = self._squads()
         self._train = (
             workload.data.train.to(self.dtype, self.device) if self._elsewhere else workload.data.train
         )
         self._orders = {s: Order(self.limits, recipe.sampling, root, s) for s in models}
-        self._gradients: dict[Any, Gradients] = {}
+        # What was traced for one fleet serves the next one of the same nature.
+        made: tuple[Bound, dict[Any, Gradients], dict[Any, Measurement]] = workload.programs.setdefault(
+            (self.dtype, self.device, *self.stack.nature()), (Bound(self.task, self.stack.shell), {}, {})
+        )
+        self.bound, self._gradients, self._measurements = made
         self._all = np.arange(len(trials))
         self._seeds_seen: dict[int, tuple[np.ndarray, tuple[list[int], np.ndarray]]] = {}
-        self._measurements: dict[Any, Measurement] = {}
         self.kept: dict[int, dict[str, Tensor]] = {}
         self._ordinary: nn.Module | None = None
         self._together = True
@@ -222,7 +224,7 @@ class FleetEngine:
         return self._seeds_seen[id(places)][1]
 
     @property
-    def _draws(self) -> bool:
+    def draws(self) -> bool:
         """Whether calls of the model may draw random numbers, as far as is known."""
         return not self._gradients or any(gradients.draws for gradients in self._gradients.values())
 
@@ -233,7 +235,7 @@ class FleetEngine:
             indices = np.concatenate([self._orders[s].indices(step)[part] for s in own])
             leaves = Leaves.of(self._train.batch(indices))
             each = [x.view(len(own), -1, *x.shape[1:]) for x in leaves.tensors]
-            if self._draws:
+            if self.draws:
                 self._seed_forward(own[0], step, 0)
         else:
             taken = []
@@ -256,12 +258,12 @@ class FleetEngine:
         batches: Leaves,
         places: np.ndarray,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        key = tuple((x.shape[1:], x.dtype) for x in batches.tensors)
+        key = (repr(batches.spec), self.threads, *((x.shape[1:], x.dtype) for x in batches.tensors))
         if key not in self._gradients:
             made = Gradients(self.bound, list(weights), list(buffers), batches.spec, self.threads)
             self._gradients[key] = made
-        if not self.stack.shell.training:
-            self.stack.shell.train()
+        if not self.bound.model.training:
+            self.bound.model.train()
         return self._gradients[key](weights, buffers, batches.tensors, batches.which)
 
     def _seed_forward(self, seed: int, step: int, kind: int) -> None:
@@ -295,7 +297,7 @@ class FleetEngine:
             torch.Generator(self.device).manual_seed(self._stream(self._seed(int(place)), step, 2))
             for place in squad.where
         ]
-        self.stack.shell.train()
+        self.bound.model.train()
         if squad.rule.curvature is Curvature.HUTCHINSON:
             signs = [optim.random_signs([x[0] for x in weights.values()], g) for g in generators]
             along = {n: torch.stack([own[i] for own in signs]) for i, n in enumerate(weights)}
@@ -326,7 +328,7 @@ class FleetEngine:
     def _measured(self, rows: Sequence[int], part: Part) -> Sequence[Measured]:
         stacks = self._shown(rows)
         self._seed_forward(self.trials[rows[0]].seed, 0, 1)
-        self.stack.shell.eval()
+        self.bound.model.eval()
         at_once = AT_ONCE * len(self.rows) * self._micro_batch
         with self.task.user_code("measuring"):
             if self._together:

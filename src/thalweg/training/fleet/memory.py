@@ -1,7 +1,10 @@
 """How much memory a fleet takes: measured on small ones, and foretold for larger ones."""
 
+import os
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -13,7 +16,8 @@ from thalweg.training.engine import Updates
 from thalweg.training.fleet.engine import FleetEngine
 from thalweg.training.trial import Execution, Trial, Workload
 
-SMALL = 2, 4  # replicas of the fleets that are measured
+SMALL = 2, 4  # replicas of the fleets that are measured, for each kind of trial
+HOLES = 1.12  # times what tensors take is what a process takes: the allocator's holes, scratch of libraries
 
 
 class Footprint(NamedTuple):
@@ -85,17 +89,29 @@ def footprint(workload: Workload, trials: Sequence[Trial], execution: Execution)
 
     Args:
         workload: the task with its data.
-        trials: at least one; those that remember most count.
+        trials: one of each kind, so that each counts.
         execution: where fleets run.
 
     Raises:
         Unstackable: the model cannot be stacked.
     """
-    few, more = (
-        _bytes(workload, [trials[i % len(trials)] for i in range(count)], execution) for count in SMALL
-    )
-    replica = (more - few) / (SMALL[1] - SMALL[0])
-    return Footprint(max(0.0, few - SMALL[0] * replica), replica)
+    few, more = (_bytes(workload, [*trials] * times, execution) for times in SMALL)
+    replica = (more - few) / (SMALL[1] - SMALL[0]) / len(trials)
+    fixed = max(0.0, few - SMALL[0] * len(trials) * replica)
+    return Footprint(HOLES * fixed, HOLES * replica)
+
+
+def available() -> float:
+    """Return the bytes of memory that are free for this process, as far as the system says."""
+    found = [float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))]
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found.append(1024.0 * int(next(x for x in lines if x.startswith("MemAvailable")).split()[1]))
+    with suppress(OSError, ValueError):  # a container's own limit
+        group = Path("/sys/fs/cgroup")
+        limit, used = ((group / name).read_text() for name in ("memory.max", "memory.current"))
+        found.append(float(int(limit) - int(used)))
+    return min(found)
 
 
 def _bytes(workload: Workload, trials: Sequence[Trial], execution: Execution) -> float:

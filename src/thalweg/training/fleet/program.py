@@ -1,9 +1,9 @@
 """The stacked program: losses and gradients of all replicas by one call.
 
-The person's loss runs under `torch.vmap` on stacked weights. What it computes is the same in every update, and
-so it is traced once for each shape of a batch. Where the trace can be compiled, replicas are computed one after
-the other, each within the caches (`backends.replicas`); else torch replays it for all at once. A function that
-keeps a count of its own, or draws from Python's or NumPy's generators, is run anew in every update.
+The person's loss runs under `torch.vmap` on stacked weights. What it computes is the same in every update,
+and so it is traced once for each shape of a batch. Where the trace can be compiled, replicas are computed one
+after another, each within the caches (`backends.replicas`); else torch replays it for all at once. A function
+that keeps a count of its own, or draws from Python's or NumPy's generators, is run anew in every update.
 """
 
 import random

@@ -1,5 +1,6 @@
 """The weights and buffers of all replicas, along a leading axis."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,15 @@ class Stack:
             for n in first
             if n not in trained and (n in written or any(_differ(x[n], first[n]) for x in each.values()))
         }
+
+    def nature(self) -> tuple[Any, ...]:
+        """Return what a program that was traced of this stack depends on: names, and what is held once."""
+        held = _tensors(self.shell)
+        digest = hashlib.blake2b()
+        for name in sorted(held.keys() - self.weights.keys() - self.buffers.keys()):
+            digest.update(f"{name} {held[name].dtype} {tuple(held[name].shape)}".encode())
+            digest.update(held[name].cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return tuple(self.weights), tuple(self.buffers), digest.hexdigest()
 
     def select(self, places: Tensor) -> None:
         """Keep only these of the replicas, in this order."""

@@ -1,0 +1,182 @@
+"""Which executor: from bounds of the cost first, then from a few timed updates of those that could repay."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from statistics import median
+from typing import Any, Final, NamedTuple
+
+from thalweg.errors import InputError, nearest
+from thalweg.executors import fleet, processes, serial
+from thalweg.executors.threads import torch_threads
+from thalweg.tasks.user_code import isolated_random
+from thalweg.training.engine import Engine, ModelEngine, Updates
+from thalweg.training.fleet.engine import FleetEngine
+from thalweg.training.fleet.memory import available, footprint
+from thalweg.training.fleet.program import Unstackable
+from thalweg.training.fleet.trying import refusal
+from thalweg.training.trial import Execution, Trial, Workload
+
+EXECUTORS: Final[dict[str, Any]] = {"serial": serial.run, "processes": processes.run, "fleet": fleet.run}
+NAMES: Final = ("auto", *EXECUTORS)
+SHORT: Final = 1.0  # seconds of training one after the other, which no other way shortens
+START: Final = 3.0  # seconds until new processes have imported torch
+SHARE: Final = 0.5  # of the free memory: what a fleet takes at most unless it is told
+BESIDE: Final = 0.9  # of its speed alone is what a process keeps beside others, which share its caches
+HOPELESS: Final = (
+    1.5  # times what the best other way takes: a small fleet that takes more is not tried larger
+)
+SMALLEST: Final = 8  # replicas of a wave, below which calls cost more than what they compute
+TIMED: Final = 5  # updates, of which the median counts
+
+
+class Choice(NamedTuple):
+    """How trials are run, and why, in one line."""
+
+    execution: Execution
+    why: str
+
+
+class Way(NamedTuple):
+    """What one way of running all trials would take."""
+
+    total: float  # seconds
+    update: float  # seconds of one update of one model
+    execution: Execution
+
+    @property
+    def words(self) -> str:
+        """The way, and what it takes."""
+        how = self.execution
+        waves = f" in waves of {how.wave}" if how.wave else ""
+        return f"{how.executor}{waves} {_said(self.update)}"
+
+
+def check(name: str) -> None:
+    """Refuse an executor that there is not."""
+    if name not in NAMES:
+        raise InputError("the executor", f"be one of {', '.join(NAMES)}", repr(name), nearest(name, NAMES))
+
+
+def choose(
+    workload: Workload,
+    trials: Sequence[Trial],
+    execution: Execution,
+    updates: int,
+    *,
+    memory: float | None = None,
+    threads: int | None = None,
+) -> Choice:
+    """Decide how trials run. What they compute depends on it by rounding only.
+
+    Args:
+        workload: the task with its data.
+        trials: those of the first round.
+        execution: what was asked for; its executor may be "auto". Its threads are those that suit one model.
+        updates: of all trials that there may be.
+        memory: bytes that a fleet may take; None: half of what is free.
+        threads: what was asked for; None: as many as serve best.
+
+    Raises:
+        InputError: a fleet is asked for, and the model cannot be stacked, or not even one replica fits.
+    """
+    asked = execution.executor
+    single = replace(execution, executor="processes", threads=threads or 1)
+    if asked in ("serial", "processes"):
+        return Choice(execution if asked == "serial" else single, "as asked")
+    found = list(_ordinary(workload, trials, execution, single, updates)) if asked == "auto" else []
+    best = min(found) if found else None
+    if best is not None and (best.total < SHORT or len(trials) < 2):
+        return Choice(best.execution, f"{best.words} an update: all of it takes about {_said(best.total)}")
+    try:
+        found += _fleets(workload, trials, execution, updates, memory, threads, best)
+        without = ""
+    except Unstackable as error:
+        if best is None:
+            must, do = "be one that can run this model", "Take --executor processes, or auto."
+            raise InputError("the executor", must, f"fleet, but {error}", do) from error
+        without = f"; no fleet, for {error}"
+    best, *others = sorted(found)
+    if not others:
+        return Choice(best.execution, f"{best.words} an update, as asked")
+    return Choice(best.execution, f"{best.words} an update, {', '.join(w.words for w in others)}{without}")
+
+
+def _ordinary(
+    workload: Workload, trials: Sequence[Trial], execution: Execution, single: Execution, updates: int
+) -> Iterator[Way]:
+    """Yield what takes one model at a time in each process."""
+    serial = replace(execution, executor="serial")
+    alone = _seconds(workload, trials[:1], serial)
+    yield Way(alone * updates, alone, serial)
+    count = processes.workers() // single.threads
+    if count > 1 and execution.device == "cpu" and alone * updates > START:
+        own = alone if single.threads == serial.threads else _seconds(workload, trials[:1], single)
+        own /= count * BESIDE
+        yield Way(START + own * updates, own, single)
+
+
+def _fleets(
+    workload: Workload,
+    trials: Sequence[Trial],
+    execution: Execution,
+    updates: int,
+    memory: float | None,
+    threads: int | None,
+    best: Way | None,
+) -> Iterator[Way]:
+    """Yield fleets: of the sizes that fit, on one thread and on all."""
+    few = list({trial.contender: trial for trial in trials}.values())  # one of each kind
+    small = replace(execution, executor="fleet", threads=threads or 1, wave=len(few))
+    if (why := refusal(workload, few, small)) is not None:
+        raise Unstackable(why)
+    if best is not None and _seconds(workload, few, small) > HOPELESS * best.update:
+        return
+    allowed = SHARE * available() if memory is None else memory
+    takes = footprint(workload, few, small)
+    most = min(len(trials), takes.most(allowed))
+    if most < 1:
+        raise InputError(
+            "the memory of a fleet",
+            f"be at least {takes.of(1) / 2**20:.1f} MiB, for one replica",
+            f"{allowed / 2**20:.1f} MiB",
+            "Allow more, or take --executor serial.",
+        )
+    # Processors of today share two caches between cores: waves that stay within them may be faster.
+    sizes = [most, *(size for size in (most // 3, most // 9) if size >= SMALLEST)]
+    for size in dict.fromkeys(sizes):
+        # A wave is cut from trials in the order of their seeds.
+        wave = fleet.waves(trials, size)[0]
+        for own in dict.fromkeys((threads,) if threads else (1, processes.workers())):
+            how = replace(small, threads=own, wave=size)
+            update = _seconds(workload, wave, how)
+            yield Way(update * updates, update, how)
+
+
+def _seconds(workload: Workload, trials: Sequence[Trial], execution: Execution) -> float:
+    """Time an update of one model, alone or among others; what is timed is thrown away."""
+    with torch_threads(execution.threads), isolated_random(0):
+        engine: Engine
+        if execution.wave:
+            engine = FleetEngine(workload, trials, execution.root, execution.device, execution.threads)
+        else:
+            engine = ModelEngine(workload, trials[0], execution.root, execution.device)
+        times = []
+        for step in range(TIMED + 2):  # the first of which trace, compile and reserve memory
+            updates = [Updates(row, step, [t.recipe.rate or 0.0]) for row, t in enumerate(trials)]
+            start = time.perf_counter()
+            engine.update(updates)
+            times.append(time.perf_counter() - start)
+    return median(times[2:]) / len(trials)
+
+
+def _said(seconds: float) -> str:
+    """Return a time in words, with two digits.
+
+    >>> _said(0.000123), _said(0.0042), _said(75.0)
+    ('120 µs', '4.2 ms', '75 s')
+    """
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{float(f'{seconds / size:.2g}'):g} {unit}"
+    return f"{float(f'{seconds * 1e6:.2g}'):g} µs"
