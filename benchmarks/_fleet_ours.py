@@ -8,20 +8,16 @@ by the traces themselves (a median over the run); of processes by as many as wor
 from _fleet_work import Job, cores, job_of_this_process, report  # first: it starts the clock
 
 # isort: split
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from importlib import import_module
 from statistics import fmean
 from typing import Any
 
-import sklearn.datasets  # noqa: F401 which some data sets need: an import, so it counts as one
-import torch._dynamo  # noqa: F401 which the first optimizer of a process imports
 from _fleet_models import task
 
 from thalweg.api.prepare import execution, prepare
-from thalweg.errors import InputError
-from thalweg.executors import serial  # noqa: F401
+from thalweg.executors.auto import EXECUTORS, choose
 from thalweg.records import Stage, Trace
 from thalweg.training.control import Control
 from thalweg.training.recipe import Recipe
@@ -38,21 +34,15 @@ def trials_of(job: Job) -> list[Trial]:
 
 def execution_for(name: str, prepared: Any, trials: Sequence[Trial]) -> Execution:
     """Return how an executor runs these trials: the one place that knows how executors are asked for."""
-    if name == "auto":
-        return import_module("thalweg.executors.auto").choose(prepared.workload, trials)
-    try:
-        return execution(0, name, None, "cpu", prepared.update_flops)
-    except InputError:  # an executor that a person cannot ask for: as it would be asked for here
-        alone = execution(0, "serial", None, "cpu", prepared.update_flops)
-    if name == "fleet":
-        return replace(alone, executor=name, threads=cores(), wave=len(trials))
-    return replace(alone, executor=name, threads=1)
+    asked = execution(0, name, None, "cpu", prepared.update_flops)
+    chosen, why = choose(prepared.workload, trials, asked, sum(trial.steps for trial in trials))
+    print(why, file=sys.stderr)
+    return chosen
 
 
 def traces(prepared: Any, trials: Sequence[Trial], how: Execution) -> Iterator[Trace]:
     """Run all trials, none having been run before."""
-    run = import_module(f"thalweg.executors.{how.executor}").run
-    return run(prepared.workload, trials, how, lambda trial: False)
+    return EXECUTORS[how.executor](prepared.workload, trials, how, lambda trial: False)
 
 
 def note_first_update(note: Callable[[], None]) -> None:

@@ -13,7 +13,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 import thalweg
 from thalweg.errors import InputError
@@ -64,10 +65,11 @@ def prepare(
     size = min(loaded.batch_size, examples) if batch_size is None else batch_size
     if size != "all":
         Integer(None, "", Interval(1.0)).check("batch_size", "the run", size)
-    checked = check_task(loaded, parts, examples if size == "all" else int(size))
-    fingerprint = loaded.fingerprint(parts)
-    workload = Workload(loaded, parts, fingerprint, checked.metric, checked.direction)
-    return Prepared(workload, size, _update_flops(workload, examples if size == "all" else int(size)))
+    whole = examples if size == "all" else int(size)
+    with torch_threads(1):  # one batch gains little from more threads, and may wait long for one of them
+        checked = check_task(loaded, parts, whole)
+        workload = Workload(loaded, parts, loaded.fingerprint(parts), checked.metric, checked.direction)
+        return Prepared(workload, size, _update_flops(workload, whole))
 
 
 def _update_flops(workload: Workload, batch_size: int) -> float:
@@ -75,9 +77,34 @@ def _update_flops(workload: Workload, batch_size: int) -> float:
     few = min(batch_size, COUNTED_EXAMPLES)
     task = workload.task
     model = task.model(0)
-    with isolated_random(0), FlopCounterMode(display=False) as counter:
+    with isolated_random(0), Operations() as counted:
         torch.autograd.backward(task.loss(model, workload.data.train.batch(np.arange(few))))
-    return float(counter.get_total_flops()) * batch_size / few
+    return float(counted.total) * batch_size / few
+
+
+class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts floating point operations as `torch.utils.flop_counter` does, without importing a compiler.
+
+    >>> with Operations() as counted:
+    ...     _ = torch.ones(2, 3) @ torch.ones(3, 4)
+    >>> counted.total  # 2 × 4 sums of 3 products
+    48.0
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total: float = 0.0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch imports its compiler, to keep it from looking in here
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        count: Any = flop_registry.get(func.overloadpacket)
+        if count is not None:
+            self.total += float(count(*args, **(kwargs or {}), out_val=made))
+        return made
 
 
 def execution(seed: int, executor: str, threads: int | None, device: str, update_flops: float) -> Execution:

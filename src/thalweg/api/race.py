@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -198,15 +199,19 @@ def _run(
     def completed(trial: str) -> Trace | None:
         return None if fresh else store.traces([trial]).get(trial)
 
-    with Bar("racing", plan.trials_at_most) as bar:
+    with Bar("racing", plan.trials_at_most * plan.steps) as bar:
 
         def on_finished(trace: Trace, before: bool) -> None:
             if not before:
                 store.save_trace(trace)
             store.attach(key, trace.key)
-            bar.advance(1, f"{trace.stage} {trace.contender} at {trace.rate:g}")
+            bar.advance(plan.steps if before else 0, f"{trace.stage} {trace.contender} at {trace.rate:g}")
 
-        traces = run(plan, workload, how, auto.EXECUTORS[how.executor], completed, on_finished)
+        def progress(updates: int) -> None:
+            bar.advance(updates, "racing")
+
+        runner = partial(auto.EXECUTORS[how.executor], progress=progress)
+        traces = run(plan, workload, how, runner, completed, on_finished)
     ledger = evidence.ledger(plan, traces)
     store.finish_race(key, [t.key for t in traces], evidence.verdict(plan, traces), ledger, now())
     return store.race(key)

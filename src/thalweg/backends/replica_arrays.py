@@ -101,16 +101,14 @@ def _largest(
     if not isinstance(dim, int | None):
         raise Untraceable(f"The axis of {call.node.target} must be a number; got {type(dim).__name__}.")
     value, rank = call.input(x)
-    value, (axis, *others) = call.steps.stored(value), call.axes(rank, dim)
-    assert not others
-    largest = call.steps.reduced(name, value, [axis])
+    value, axes = call.steps.stored(value), call.axes(rank, dim)
+    largest = call.steps.reduced(name, value, axes)
     found = expression("eq", value, largest)
     if floating(value.dtype):
         found = expression("or", found, expression("ne", value, value))
-    size = value.shape[axis]
-    places = where(found, iota(size, len(value.shape) - 1 - axis), size)
-    kept = call.steps.reduced(name, value, [axis], keepdim)
-    return kept, call.steps.reduced("min", places, [axis], keepdim)
+    size = value.shape[axes[0]]
+    places = where(found, iota(size, len(value.shape) - 1 - axes[0]), size)
+    return call.steps.reduced(name, value, axes, keepdim), call.steps.reduced("min", places, axes, keepdim)
 
 
 def _smallest(call: Call, x: Any, dim: Any = None, keepdim: bool = False) -> tuple[Value, Value]:

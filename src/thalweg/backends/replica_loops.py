@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from math import inf
+from math import inf, nan
 from typing import NamedTuple
 
 from thalweg.backends.replica_math import Lanes
@@ -134,8 +134,11 @@ def _across(out: Writer, operation: str, dtype: str, lanes: int, value: str) -> 
     if operation == "add":  # in any order: lanes have none
         given = (kind, literal(-0.0, dtype)), (whole, value)
         return out.call(kind, f"llvm.vector.reduce.fadd.{name}", *given, flags="reassoc ")
-    full = {"max": "fmaximum", "min": "fminimum"}[operation]
-    return out.call(kind, f"llvm.vector.reduce.{full}.{name}", (whole, value))
+    # fmaximum looks for NaN in each of its steps, which takes twice as long as looking for it once.
+    unknown = out.new(f"fcmp uno {whole} {value}, {value}")
+    any_is = out.call("i1", f"llvm.vector.reduce.or.{suffix('i1', lanes)}", (vector("i1", lanes), unknown))
+    found = out.call(kind, f"llvm.vector.reduce.f{operation}.{name}", (whole, value), flags="nnan ")
+    return out.new(f"select i1 {any_is}, {kind} {literal(nan, dtype)}, {kind} {found}")
 
 
 def _lanes(value: Value, width: int) -> int:

@@ -185,27 +185,29 @@ def distinct(value: Value, seen: dict[int, Value] | None = None) -> dict[int, Va
     return seen
 
 
-# Torch's tensors: those that have a shape only, with a leading axis of replicas, and constants.
+# Torch's tensors: constants.
 
 
-def value_of(x: Any, rank: int) -> Value:
-    """Return an operand of an operation of so many axes, that of the replicas counted."""
+def value_of(x: Any) -> Value:
+    """Return an operand of an operation."""
     if isinstance(x, Value):
-        if len(x.shape) + 1 != rank and not (isinstance(x, Splat) and x.shape == ()):
-            raise Untraceable("What is compiled must keep replicas apart; got operands of different ranks.")
         return x
     if isinstance(x, bool | int | float):
         return Splat(x, (), "bool" if isinstance(x, bool) else "int64" if isinstance(x, int) else "float64")
     if not isinstance(x, Tensor):
         raise Untraceable(f"An operand must be a tensor or a number; got {type(x).__name__}.")
-    first = x.reshape(-1)[:1]
-    if x.numel() and bool((x == first).all()):
-        return Splat(first.item(), (), dtype_of(x))
-    if x.dim() == rank:
-        if x.shape[0] != 1 and x.stride(0) != 0:
-            raise Untraceable("A constant must be the same for all replicas.")
-        x = x[0]
+    if (number := uniform(x)) is not None:
+        return Splat(number, tuple(x.shape), dtype_of(x))
     return table(x)
+
+
+def uniform(x: Tensor) -> float | bool | None:
+    """Return the number that a constant has at all places, if it has one."""
+    if not x.numel():
+        return None
+    first = x[(0,) * x.dim()]
+    spread = not any(x.stride()) or bool((x == first).all())
+    return first.item() if spread else None  # type: ignore[return-value]
 
 
 def table(x: Tensor) -> View:
@@ -216,13 +218,6 @@ def table(x: Tensor) -> View:
     return View(
         Buffer(data.nbytes, "constant", data=data), 0, tuple(x.shape), row_major(x.shape), dtype_of(x)
     )
-
-
-def shape_of(meta: Tensor) -> tuple[int, ...]:
-    """Return the shape of one replica."""
-    if 0 in meta.shape:
-        raise Untraceable(f"An array must not be empty to be compiled; got shape {tuple(meta.shape)}.")
-    return tuple(int(n) for n in meta.shape[1:])
 
 
 def name_of(dtype: torch.dtype) -> str:

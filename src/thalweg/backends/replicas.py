@@ -114,6 +114,11 @@ class Replicated:
         self._job[0] = 0  # the next record to take
         machine.run(self._address, max(1, min(threads, len(self._records))))
 
+    def outputs(self, count: int) -> list[Tensor]:
+        """Return tensors for the results of so many replicas."""
+        kinds = self._kinds[len(self._inputs) :]
+        return [torch.empty((count, *kind.shape), dtype=kind.dtype) for kind in kinds]
+
     def _resize(self, count: int) -> None:
         """Make a table of addresses, one row a replica, and a record for each, as `machine` knows them."""
         columns = len(self._inputs) + len(self._outputs)

@@ -12,7 +12,7 @@ from thalweg.executors.threads import torch_threads
 from thalweg.tasks.user_code import isolated_random
 from thalweg.training.engine import Engine, ModelEngine, Updates
 from thalweg.training.fleet.engine import FleetEngine
-from thalweg.training.fleet.memory import available, footprint
+from thalweg.training.fleet.memory import available, footprint, taken
 from thalweg.training.fleet.program import Unstackable
 from thalweg.training.fleet.trying import refusal
 from thalweg.training.trial import Execution, Trial, Workload
@@ -26,8 +26,9 @@ BESIDE: Final = 0.9  # of its speed alone is what a process keeps beside others,
 HOPELESS: Final = (
     1.5  # times what the best other way takes: a small fleet that takes more is not tried larger
 )
+CACHES: Final = 2**23  # bytes of a stack with all that belongs to it, from which smaller ones are tried
 SMALLEST: Final = 8  # replicas of a wave, below which calls cost more than what they compute
-TIMED: Final = 5  # updates, of which the median counts
+TIMED: Final = 3  # updates, of which the median counts
 
 
 class Choice(NamedTuple):
@@ -128,24 +129,34 @@ def _fleets(
     """Yield fleets: of the sizes that fit, on one thread and on all."""
     few = list({trial.contender: trial for trial in trials}.values())  # one of each kind
     small = replace(execution, executor="fleet", threads=threads or 1, wave=len(few))
-    if (why := refusal(workload, few, small)) is not None:
-        raise Unstackable(why)
+    # Of two seeds, for a model may hold something of its own that is neither parameter nor buffer.
+    tried = fleet.waves([*few, *[t for t in trials if t.seed != few[0].seed][:1]], len(few) + 1)
+    with torch_threads(small.threads):
+        reasons = [why for wave in tried if (why := refusal(workload, wave, small)) is not None]
+    if reasons:
+        raise Unstackable(reasons[0])
     if best is not None and _seconds(workload, few, small) > HOPELESS * best.update:
         return
     allowed = SHARE * available() if memory is None else memory
-    takes = footprint(workload, few, small)
-    most = min(len(trials), takes.most(allowed))
-    if most < 1:
-        raise InputError(
-            "the memory of a fleet",
-            f"be at least {takes.of(1) / 2**20:.1f} MiB, for one replica",
-            f"{allowed / 2**20:.1f} MiB",
-            "Allow more, or take --executor serial.",
-        )
-    # Processors of today share two caches between cores: waves that stay within them may be faster.
-    sizes = [most, *(size for size in (most // 3, most // 9) if size >= SMALLEST)]
-    for size in dict.fromkeys(sizes):
-        # A wave is cut from trials in the order of their seeds.
+    most = len(trials)
+    with torch_threads(small.threads):
+        each = taken(workload, few, small) / len(few)  # what is taken once is counted with every replica
+        takes = footprint(workload, few, small) if most * each > allowed else None
+    if takes is not None:
+        most = min(most, takes.most(allowed))
+        if most < 1 and best is not None:
+            mebibytes = takes.of(1) / 2**20, allowed / 2**20
+            raise Unstackable("one replica takes {:.1f} MiB, and it may take {:.1f} MiB".format(*mebibytes))
+        if most < 1:
+            raise InputError(
+                "the memory of a fleet",
+                f"be at least {takes.of(1) / 2**20:.1f} MiB, for one replica",
+                f"{allowed / 2**20:.1f} MiB",
+                "Allow more, or take --executor serial.",
+            )
+    # Waves that stay within the processor's caches may be faster than one that does not.
+    smaller = (most // 3, most // 9) if most * each > CACHES else ()
+    for size in (most, *(size for size in smaller if size >= SMALLEST)):
         wave = fleet.waves(trials, size)[0]
         for own in dict.fromkeys((threads,) if threads else (1, processes.workers())):
             how = replace(small, threads=own, wave=size)
@@ -162,12 +173,12 @@ def _seconds(workload: Workload, trials: Sequence[Trial], execution: Execution) 
         else:
             engine = ModelEngine(workload, trials[0], execution.root, execution.device)
         times = []
-        for step in range(TIMED + 2):  # the first of which trace, compile and reserve memory
+        for step in range(TIMED + 1):  # the first of which traces, compiles and reserves memory
             updates = [Updates(row, step, [t.recipe.rate or 0.0]) for row, t in enumerate(trials)]
             start = time.perf_counter()
             engine.update(updates)
             times.append(time.perf_counter() - start)
-    return median(times[2:]) / len(trials)
+    return median(times[1:]) / len(trials)
 
 
 def _said(seconds: float) -> str:

@@ -19,6 +19,7 @@ from typing import IO, Final
 
 from thalweg.errors import ThalwegError
 from thalweg.executors.parcel import SERIAL, pack
+from thalweg.executors.serial import unnoticed
 from thalweg.records import Trace
 from thalweg.training.trial import Execution, Trial, Workload
 
@@ -42,7 +43,11 @@ def workers() -> int:
 
 
 def run(
-    workload: Workload, trials: Sequence[Trial], execution: Execution, skip: Callable[[Trial], bool]
+    workload: Workload,
+    trials: Sequence[Trial],
+    execution: Execution,
+    skip: Callable[[Trial], bool],
+    progress: Callable[[int], None] = unnoticed,
 ) -> Generator[Trace, None, None]:
     """Run those trials that are not to be skipped; yield each trace as soon as it is whole.
 
@@ -53,6 +58,7 @@ def run(
         trials: begun in this order; their traces come in the order in which they are finished.
         execution: how trials run. Where torch works with several threads, there are fewer processes.
         skip: asked right before a trial begins, after all traces that were there before.
+        progress: called with the updates of each trial that is finished.
 
     Raises:
         InputError: the task cannot be sent to other processes; or what a trial raises.
@@ -79,6 +85,7 @@ def run(
             for worker, done in _heard(busy):
                 trace = worker.trace()
                 if trace is not None:
+                    progress(trace.budget_steps)
                     yield replace(trace, attempts=done.deaths + 1)
                     worker.give(following())
                 else:

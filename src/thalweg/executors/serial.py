@@ -8,8 +8,17 @@ from thalweg.training.loop import run_trial
 from thalweg.training.trial import Execution, Trial, Workload
 
 
+def unnoticed(updates: int) -> None:
+    """Take no notice of progress."""
+    del updates
+
+
 def run(
-    workload: Workload, trials: Sequence[Trial], execution: Execution, skip: Callable[[Trial], bool]
+    workload: Workload,
+    trials: Sequence[Trial],
+    execution: Execution,
+    skip: Callable[[Trial], bool],
+    progress: Callable[[int], None] = unnoticed,
 ) -> Generator[Trace, None, None]:
     """Run those trials that are not to be skipped; yield each trace as soon as it is whole.
 
@@ -21,4 +30,5 @@ def run(
             continue
         with torch_threads(execution.threads):
             trace = run_trial(workload, trial, execution)
+        progress(trial.steps)
         yield trace

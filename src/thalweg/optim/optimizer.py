@@ -22,6 +22,8 @@ FACTOR = Real(1.0, "what the rate of a group is multiplied by", AT_LEAST_0)
 # How PyTorch is to execute a step, not what it computes. They are accepted, kept in the groups so that
 # PyTorch finds them again, and change nothing here.
 EXECUTION_FLAGS = ("foreach", "fused", "capturable", "decoupled_weight_decay")
+# As PyTorch wrote it: the decorators around it import a compiler, which takes longer than many a training.
+_ADD: Any = inspect.unwrap(torch.optim.Optimizer.add_param_group)
 
 
 def _no_model() -> None:
@@ -126,7 +128,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         """
         given: object = param_group
         if not isinstance(given, Mapping):  # which PyTorch itself refuses
-            super().add_param_group(param_group)
+            _ADD(self, param_group)
             return
         ready = []
         for group in routing.split(param_group, self.rule):
@@ -140,7 +142,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         before = len(self.param_groups)
         try:
             for rule, group, values in ready:
-                super().add_param_group(group)
+                _ADD(self, group)
                 self._finish_group(rule, rule.values(plain(values)), param_group)
         except Exception:
             del self.param_groups[before:]
@@ -165,6 +167,8 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def _complete_state(self, rule: Rule, parameter: Tensor, values: Any) -> None:
         complete(rule, parameter, self.state[parameter], values, self.execution.state_dtype)
+
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)  # see `_ADD`
 
     # The step.
 

@@ -34,6 +34,7 @@ def train(
     workload: Workload,
     *,
     at_boundary: AtBoundary | None = None,
+    on_stretch: Callable[[int], None] | None = None,
     on_finished: Callable[[Sequence[int]], None] | None = None,
 ) -> None:
     """Train every row of an engine until its control ends it.
@@ -46,6 +47,7 @@ def train(
         workload: whose validation part is measured when a control asks for it.
         at_boundary: called with engine, row and control after every update and its evaluation: the only
             places where a snapshot is whole. What it raises ends the loop.
+        on_stretch: called with the number of updates that were done, those of all rows together.
         on_finished: called with rows that have just finished, the last time that they are there.
     """
     live = [row for row, control in enumerate(controls) if not control.finished]
@@ -55,8 +57,11 @@ def train(
         start = time.perf_counter()
         reports = engine.update(updates)
         seconds = (time.perf_counter() - start) / (len(live) * count)
+        before = sum(controls[row].progress.step for row in live)
         for row, (losses, clipped, skipped) in zip(live, reports, strict=True):
             controls[row].after_updates(losses, clipped, skipped, seconds)
+        if on_stretch is not None:
+            on_stretch(sum(controls[row].progress.step for row in live) - before)
         due = [row for row in live if controls[row].evaluation_due()]
         if due:
             for row, measured in zip(due, engine.measure(due, workload.data.validation), strict=True):

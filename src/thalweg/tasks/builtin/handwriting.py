@@ -1,8 +1,11 @@
 """Small images of one class each: digits, MNIST, Fashion-MNIST; a multi-layer perceptron."""
 
+import gzip
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.tasks.arrays import classification_loss, classification_metrics, sampled_classification_loss
@@ -28,12 +31,27 @@ def digits() -> Task:
     """
 
     def make_data(seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        from sklearn.datasets import load_digits
-
-        x, y = load_digits(return_X_y=True)
-        return x / 16, y
+        table = _digits()
+        return table[:, :-1] / 16, table[:, -1].astype(np.int64)
 
     return _task("digits", make_data, [64, 32, 10])
+
+
+def _digits() -> NDArray[np.float64]:
+    """Read the table that comes with scikit-learn: 64 pixels and the label of each digit.
+
+    Its file is read where it lies, for to import scikit-learn takes longer than a race of small networks.
+    """
+    package = find_spec("sklearn")
+    for folder in (package.submodule_search_locations or ()) if package else ():
+        path = Path(folder) / "datasets" / "data" / "digits.csv.gz"
+        if path.is_file():
+            numbers = gzip.decompress(path.read_bytes()).replace(b"\n", b",").strip(b",")
+            return np.array(numbers.split(b","), np.float64).reshape(-1, 65)
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    return np.column_stack([x, y])
 
 
 def images(name: str, data_dir: Path | None, download: bool) -> Task:

@@ -30,7 +30,7 @@ from thalweg.training.engine import (
 )
 from thalweg.training.fleet import curvature
 from thalweg.training.fleet.measuring import AT_ONCE, Measurement, measured_together
-from thalweg.training.fleet.program import Bound, Gradients, Leaves
+from thalweg.training.fleet.program import Bound, Gradients, Leaves, put_back, told
 from thalweg.training.fleet.squad import Squad, likeness
 from thalweg.training.fleet.stack import Stack
 from thalweg.training.order import Order
@@ -88,6 +88,7 @@ class FleetEngine:
             (self.dtype, self.device, *self.stack.nature()), (Bound(self.task, self.stack.shell), {}, {})
         )
         self.bound, self._gradients, self._measurements = made
+        put_back(self.bound.model, told(self.stack.shell))  # a module may count its calls
         self._all = np.arange(len(trials))
         self._seeds_seen: dict[int, tuple[np.ndarray, tuple[list[int], np.ndarray]]] = {}
         self.kept: dict[int, dict[str, Tensor]] = {}
@@ -330,15 +331,22 @@ class FleetEngine:
         self._seed_forward(self.trials[rows[0]].seed, 0, 1)
         self.bound.model.eval()
         at_once = AT_ONCE * len(self.rows) * self._micro_batch
+        # What a module counts while it trains is no part of what is measured later: it is traced anew.
+        known = self._measurements if all(g.pure for g in self._gradients.values()) else {}
         with self.task.user_code("measuring"):
             if self._together:
-                return measured_together(self.bound, self._measurements, stacks, part, self._moved, at_once)
-            return [
-                measured(
-                    self.task, self._lone({n: x[i] for n, x in stacks.items()}).eval(), part, self._moved
-                )
-                for i in range(len(rows))
-            ]
+                try:
+                    return measured_together(
+                        self.bound, known, stacks, part, self._moved, at_once, self.threads
+                    )
+                except Exception:  # metrics may do what vmap cannot; what is wrong alone too is said below
+                    self._together = False
+            found = []
+            for place, row in enumerate(rows):
+                self._seed_forward(self.trials[row].seed, 0, 1)
+                model = self._lone({n: x[place] for n, x in stacks.items()}).eval()
+                found.append(measured(self.task, model, part, self._moved))
+            return found
 
     def _shown(self, rows: Sequence[int]) -> dict[str, Tensor]:
         """Return weights and buffers to evaluate with, stacked."""
@@ -418,10 +426,11 @@ class FleetEngine:
 
     @property
     def resident(self) -> int:
-        """The bytes of all stacks and states."""
+        """The bytes of all stacks, states and gradients."""
         stacks = [*self.stack.weights.values(), *self.stack.buffers.values()]
         states = [x for squad in self.squads for state in squad.states.values() for x in state]
-        return sum(x.nbytes for x in (*stacks, *states))
+        gradients = sum(made.resident for made in self._gradients.values())
+        return sum(x.nbytes for x in (*stacks, *states)) + gradients
 
     def size(self, row: int) -> Size:
         """Return how large a row's model is, and how much its optimizer remembers."""
@@ -440,10 +449,9 @@ class FleetEngine:
         """Return copies of weights, buffers, optimizer state and kept weights, named as by `ModelEngine`."""
         squad, own = self._in_squad(row)
         model = self._lone(self.stack.at(self.place[row]))
-        named = [(f"model.{name}", t) for name, t in model.state_dict().items()]
-        if row in self.kept:
-            kept = self._lone(self.kept[row]).state_dict()
-            named = [(n, t.clone()) for n, t in named] + [(f"kept.{n}", t) for n, t in kept.items()]
+        named = [(f"model.{name}", t.clone()) for name, t in model.state_dict().items()]
+        if row in self.kept:  # in the same model, which is overwritten
+            named += [(f"kept.{name}", t) for name, t in self._lone(self.kept[row]).state_dict().items()]
         named += [(f"optimizer.{name}", t) for name, t in squad.state_of(own)]
         named += [(f"scalar.{name}", t) for name, t in squad.scalars_of(own)]
         return {name: t.detach().clone().contiguous() for name, t in named}

@@ -28,6 +28,27 @@ def simplified(graph: fx.GraphModule) -> fx.GraphModule:
     return graph
 
 
+def computed_once(graph: fx.GraphModule) -> fx.GraphModule:
+    """Return the graph in which nothing is computed twice: loss and metrics call the model on the same batch.
+
+    Only for graphs in which nothing is written to; what draws random numbers stays.
+    """
+    known: dict[Any, fx.Node] = {}
+    for node in list(graph.graph.nodes):
+        if node.op != "call_function" or torch.Tag.nondeterministic_seeded in getattr(
+            node.target, "tags", ()
+        ):
+            continue
+        key = repr((node.target, node.args, node.kwargs))  # nodes are told by their names
+        if key in known:
+            node.replace_all_uses_with(known[key])
+            graph.graph.erase_node(node)
+        else:
+            known[key] = node
+    graph.recompile()
+    return graph
+
+
 def mutates(node: fx.Node) -> bool:
     """Tell whether an operation writes to what it is given."""
     return (

@@ -1,42 +1,104 @@
-"""Measuring many replicas on a part of the data: exact means over the whole part, as for one model."""
+"""Measuring many replicas on a part of the data: exact means over the whole part, as for one model.
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+Where loss and metrics can be compiled, replicas are measured one after the other, each within the caches, and
+all read the same batch (`backends.replicas`); else torch computes as many at once as memory should hold.
+"""
 
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
+from typing import Any, Final, TypeAlias
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, fx
-from torch._functorch.compile_utils import fx_graph_cse
 from torch.utils import _pytree as pytree
 
+from thalweg.backends import machine
+from thalweg.backends.replicas import Replicated, TooLarge
+from thalweg.backends.symbols import Untraceable
 from thalweg.tasks.data.part import Part, examples_in
-from thalweg.training.engine import EVALUATION_EXAMPLES, MeanOfBatches, Measured
-from thalweg.training.fleet.graph import mutates, simplified
-from thalweg.training.fleet.program import Bound, Leaves, told, traced
+from thalweg.tasks.user_code import isolated_random
+from thalweg.training.engine import EVALUATION_EXAMPLES, Measured
+from thalweg.training.fleet.graph import computed_once, mutates, simplified
+from thalweg.training.fleet.program import Bound, Leaves, put_back, told, traced
+from thalweg.training.fleet.recording import recorded
 
 AT_ONCE: Final = 4  # times the examples of an update of all replicas: nothing is kept for a gradient
+FEWEST: Final = 64  # examples: a network that does not fit the caches even then is torch's
+
+Numbers: TypeAlias = NDArray[np.float64]
 
 
 class Measurement:
     """Loss and metrics of stacked replicas on batches of one shape, which all of them see.
 
     Where loss and metrics call the model on the same batch, it runs once: the trace shows that both do.
+
+    Args:
+        bound: task and model, in evaluation mode.
+        spec: how batches are put together.
     """
 
     def __init__(self, bound: Bound, spec: Any) -> None:
         self.bound, self.spec = bound, spec
         self.names: list[tuple[str, bool]] = []  # and whether it is a pair
-        self.graph: fx.GraphModule | None = None
-        self._traced = True
+        self.examples = 0  # how many to measure at once
+        self.compiled: Replicated | None = None
+        self.graphs: dict[int, fx.GraphModule] = {}  # by the number of replicas
+        self._made: dict[int, list[Tensor]] = {}  # where compiled code writes, likewise
+        self._pure = True  # whether each call computes the same, as far as is known
 
-    def __call__(self, stacks: Mapping[str, Tensor], leaves: Sequence[Tensor]) -> list[Any]:
-        """Return the loss, then each metric: one number a replica, or a pair of such."""
-        flat = [*stacks.values(), *leaves]
-        if self._traced and self.graph is None:
-            self._trace(list(stacks), flat)
-        made = iter((self.graph or self._computed(list(stacks)))(*flat))
-        return [(next(made), next(made)) if pair else next(made) for _, pair in self.names]
+    def __call__(
+        self, stacks: Mapping[str, Tensor], leaves: Sequence[Tensor], at_once: int, threads: int
+    ) -> dict[str, tuple[Numbers, Numbers | None]]:
+        """Return the loss, then each metric: a number a replica, or numerators and denominators.
 
-    def _computed(self, names: list[str]) -> Any:
+        Args:
+            stacks: weights and buffers by name.
+            leaves: of a batch.
+            at_once: how many replicas torch may compute together.
+            threads: of compiled code.
+        """
+        if self.compiled is not None:
+            made = self._run(self.compiled, list(stacks.values()), leaves, threads)
+        else:
+            count = len(next(iter(stacks.values())))
+            size = -(-count // -(-count // at_once))  # pieces of one size, as far as that goes
+            pieces = [
+                self._replayed({n: x[i : i + size] for n, x in stacks.items()}, leaves)
+                for i in range(0, count, size)
+            ]
+            made = [torch.cat(xs) for xs in zip(*pieces, strict=True)]
+        numbers = iter(x.flatten().double().cpu().numpy() for x in made)
+        return {name: (next(numbers), next(numbers) if pair else None) for name, pair in self.names}
+
+    def prepare(self, stacks: Mapping[str, Tensor], leaves: Sequence[Tensor]) -> None:
+        """Find out whether this can be compiled, and for how many examples at once."""
+        self.examples = len(leaves[0])
+        if next(iter(stacks.values())).device.type != "cpu" or not machine.available():
+            return
+        examples = self.examples
+        while self.compiled is None:
+            flat = [*stacks.values(), *(x[None, :examples] for x in leaves)]
+            two = [x[:1].expand(2, *x.shape[1:]).contiguous() for x in flat]
+            try:
+                graph = self._trace(self._computed(list(stacks), 0), two, recorded)
+                if not self._pure:
+                    return
+                self.compiled = Replicated(graph)
+            except TooLarge:
+                if examples < 2 * FEWEST:
+                    return
+                examples = -(-examples // 2)
+            except Untraceable:
+                return
+            except Exception:  # of the person's: torch's way computes it, or says what is wrong
+                return
+        self.examples = examples
+
+    def _computed(self, names: list[str], axis: int | None) -> Callable[..., Any]:
+        """Return the function of all replicas; axis: where batches differ between replicas, None: nowhere."""
         task = self.bound.task
 
         def one(flat: Sequence[Tensor], leaves: Sequence[Tensor]) -> list[Tensor]:
@@ -51,19 +113,46 @@ class Measurement:
 
         def all_of_them(*flat: Tensor) -> Any:
             stacked, leaves = list(flat[: len(names)]), list(flat[len(names) :])
-            return torch.vmap(one, in_dims=(0, None), randomness="different")(stacked, leaves)
+            return torch.vmap(one, in_dims=(0, axis), randomness="different")(stacked, leaves)
 
         return all_of_them
 
-    def _trace(self, names: list[str], flat: list[Tensor]) -> None:
-        before = told(self.bound.model)
-        graph = traced(self._computed(names), flat)
-        if told(self.bound.model) != before:
-            self._traced = False
-            return
+    def _trace(
+        self, function: Callable[..., Any], flat: Sequence[Tensor], record: Callable[..., fx.GraphModule]
+    ) -> fx.GraphModule:
+        with isolated_random(0):
+            before = told(self.bound.model)
+            try:
+                graph = record(function, flat)
+            finally:
+                after = told(self.bound.model)
+                put_back(self.bound.model, before)
+        self._pure = after == before  # else the next call would compute something else
         if not any(mutates(node) for node in graph.graph.nodes):
-            graph = fx.GraphModule(graph, fx_graph_cse(graph.graph))
-        self.graph = simplified(graph)
+            graph = computed_once(graph)
+        graph.graph.eliminate_dead_code()  # of what is written to, nothing is dead
+        return simplified(graph)
+
+    def _run(
+        self, compiled: Replicated, stacks: Sequence[Tensor], leaves: Sequence[Tensor], threads: int
+    ) -> list[Tensor]:
+        count = len(stacks[0])
+        if count not in self._made:
+            self._made[count] = compiled.outputs(count)
+        made = self._made[count]
+        given = [x.contiguous() for x in (*stacks, *(leaf[None] for leaf in leaves))]
+        one = np.zeros(count, np.int64)  # the batch that all see
+        compiled.run(given, [*[None] * len(stacks), *[one] * len(leaves)], made, threads)
+        return made
+
+    def _replayed(self, stacks: Mapping[str, Tensor], leaves: Sequence[Tensor]) -> list[Tensor]:
+        """Return what torch computes, by a trace where each call computes the same."""
+        flat, function = [*stacks.values(), *leaves], self._computed(list(stacks), None)
+        count = len(flat[0])
+        if self._pure and count not in self.graphs:
+            self.graphs[count] = self._trace(function, flat, traced)
+        made: list[Tensor] = (self.graphs[count] if self._pure else function)(*flat)
+        return made
 
 
 def _tensor(x: Any) -> Tensor:
@@ -78,6 +167,7 @@ def measured_together(
     part: Part,
     move: Any,
     at_once: int,
+    threads: int = 1,
 ) -> list[Measured]:
     """Measure replicas on a part of the data.
 
@@ -87,37 +177,51 @@ def measured_together(
         stacks: the weights and buffers of the replicas.
         part: what to measure on.
         move: brings a batch to where the stacks are.
-        at_once: examples times replicas that may be computed together.
+        at_once: examples times replicas that torch may compute together.
+        threads: of compiled code.
     """
-    count = len(next(iter(stacks.values())))
-    examples = min(EVALUATION_EXAMPLES, part.examples)
-    pieces = -(-count // max(1, at_once // examples))
-    size = -(-count // pieces)
-    sums = [MeanOfBatches() for _ in range(count)]
+
+    def measurement(leaves: Leaves) -> Measurement:
+        key = tuple((x.shape, x.dtype) for x in leaves.tensors)
+        if key not in known:
+            known[key] = Measurement(bound, leaves.spec)
+            known[key].prepare(stacks, leaves.tensors)
+        return known[key]
+
+    # 512 examples of 784 numbers are more than the cache of a core, and still no slower than 128 at a time:
+    # a product passes over them in strips, each fetched once for a hundred sums.
+    sums = _Sums()
     for batch in part.batches(EVALUATION_EXAMPLES):
-        batch = move(batch)
-        leaves, weight, number = Leaves.of(batch), float(bound.task.weight(batch)), examples_in(batch)
-        for start in range(0, count, size):
-            chosen = {n: x[start : start + size] for n, x in stacks.items()}
-            key = (len(next(iter(chosen.values()))), *((x.shape, x.dtype) for x in leaves.tensors))
-            if key not in known:
-                known[key] = Measurement(bound, leaves.spec)
-            found = known[key](chosen, leaves.tensors)
-            _add(sums[start : start + size], known[key].names, found, weight, number)
-    return [each.means() for each in sums]
+        whole = Leaves.of(move(batch))
+        number, most = examples_in(batch), measurement(whole).examples
+        for start in range(0, number, most):
+            leaves = whole._replace(tensors=[x[start : start + most] for x in whole.tensors])
+            examples = min(most, number - start)
+            weight = float(bound.task.weight(leaves.joined(leaves.tensors)))
+            found = measurement(leaves)(stacks, leaves.tensors, max(1, at_once // examples), threads)
+            for name, (values, of) in found.items():
+                if of is not None:
+                    sums.add(name, values, of)
+                else:
+                    own = weight if name == "loss" else examples
+                    sums.add(name, values * own, own)
+    return sums.means()
 
 
-def _add(
-    sums: Sequence[MeanOfBatches],
-    names: Sequence[tuple[str, bool]],
-    found: Sequence[Any],
-    weight: float,
-    number: int,
-) -> None:
-    for (name, pair), values in zip(names, found, strict=True):
-        each = list(zip(*(x.tolist() for x in values), strict=True)) if pair else values.tolist()
-        for mine, value in zip(sums, each, strict=True):
-            if name == "loss":
-                mine.add(name, value, weight)
-            else:
-                mine.add_metric(name, value, number)
+class _Sums:
+    """Means over a whole part of many replicas, as `MeanOfBatches` has them of one."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[Any, Any]] = {}
+
+    def add(self, name: str, numerators: Numbers, denominators: Any) -> None:
+        """Add what a batch adds to numerators and denominators."""
+        over, under = self._sums.get(name, (0.0, 0.0))
+        self._sums[name] = over + numerators, under + denominators
+
+    def means(self) -> list[Measured]:
+        """Return the means of each replica; None where one is not finite."""
+        with np.errstate(all="ignore"):  # what does not exist is no error
+            means = [np.divide(over, under) for over, under in self._sums.values()]
+        each = [[x if isfinite(x) else None for x in mean.tolist()] for mean in means]
+        return [dict(zip(self._sums, own, strict=True)) for own in zip(*each, strict=True)]

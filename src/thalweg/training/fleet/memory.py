@@ -46,6 +46,7 @@ class Footprint(NamedTuple):
 class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """The most bytes that were alive at once of what operations made inside a `with` block.
 
+    >>> import torch
     >>> with Peak() as peak:
     ...     x = torch.zeros(1000)
     ...     y = torch.zeros(500) + 1
@@ -58,6 +59,10 @@ class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.bytes = self._alive = 0
         self._known: set[int] = set()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch imports its compiler, to keep it from looking in here
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
@@ -95,10 +100,9 @@ def footprint(workload: Workload, trials: Sequence[Trial], execution: Execution)
     Raises:
         Unstackable: the model cannot be stacked.
     """
-    few, more = (_bytes(workload, [*trials] * times, execution) for times in SMALL)
+    few, more = (taken(workload, [*trials] * times, execution) for times in SMALL)
     replica = (more - few) / (SMALL[1] - SMALL[0]) / len(trials)
-    fixed = max(0.0, few - SMALL[0] * len(trials) * replica)
-    return Footprint(HOLES * fixed, HOLES * replica)
+    return Footprint(max(0.0, few - SMALL[0] * len(trials) * replica), replica)
 
 
 def available() -> float:
@@ -114,13 +118,17 @@ def available() -> float:
     return min(found)
 
 
-def _bytes(workload: Workload, trials: Sequence[Trial], execution: Execution) -> float:
+def taken(workload: Workload, trials: Sequence[Trial], execution: Execution) -> float:
+    """Measure the bytes that one fleet takes: stacks, states, and what an update and a measurement make."""
     with isolated_random(0):
         engine = FleetEngine(workload, trials, execution.root, execution.device, execution.threads)
-        updates = [Updates(row, 0, [0.0]) for row in range(len(trials))]
-        engine.update(updates)  # traces
-        engine.measure(range(len(trials)), workload.data.validation)
-        with Peak() as peak:
-            engine.update(updates)
+
+        def compute() -> None:
+            for step in sorted({0, engine.limits.steps_per_epoch - 1}):  # the last batch may be short
+                engine.update([Updates(row, step, [0.0]) for row in range(len(trials))])
             engine.measure(range(len(trials)), workload.data.validation)
-        return float(peak.bytes + engine.resident)
+
+        compute()  # traces
+        with Peak() as peak:
+            compute()
+        return HOLES * float(peak.bytes + engine.resident)

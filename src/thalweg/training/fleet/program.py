@@ -14,15 +14,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from thalweg.backends import machine
 from thalweg.backends.replicas import Replicated
 from thalweg.backends.symbols import Untraceable
 from thalweg.tasks.task import Task
+from thalweg.tasks.user_code import isolated_random
 from thalweg.training.fleet.graph import simplified
+from thalweg.training.fleet.recording import recorded
 
 
 class Unstackable(Exception):
@@ -96,8 +98,8 @@ class Gradients:
         self.present: list[str] = []  # the weights that the loss depends on
         self.compiled: Replicated | None = None
         self.graphs: dict[int, fx.GraphModule] = {}  # by the number of replicas
-        self._made: dict[int, list[Tensor]] = {}  # where compiled code writes, likewise
-        self._pure: bool | None = None  # whether each call computes the same
+        self._made: dict[int, list[Tensor]] = {}  # where compiled code writes, for the last number
+        self.pure: bool | None = None  # whether each call computes the same
         self.draws = True  # whether calls may draw random numbers
 
     def __call__(
@@ -116,19 +118,24 @@ class Gradients:
             of: which of the batches each replica sees, (K,).
         """
         stacks = [*weights.values(), *buffers.values()]
-        if self._pure is None:
+        if self.pure is None:
             self._prepare(stacks, leaves)
         if self.compiled is not None:
             made = self._run(self.compiled, stacks, leaves, of)
         else:
             chosen = torch.from_numpy(of).to(stacks[0].device)
             flat = [*stacks, *(x.index_select(0, chosen) for x in leaves)]
-            if self._pure:
+            if self.pure:
                 with torch.no_grad():
                     made = self._graph(flat, len(of))(*flat)
             else:
                 made = self._computed(*flat)
         return made[0], dict(zip(self.present, made[1:], strict=True))
+
+    @property
+    def resident(self) -> int:
+        """The bytes that stay between two calls."""
+        return sum(x.nbytes for made in self._made.values() for x in made)
 
     def _computed(self, *flat: Tensor) -> list[Tensor]:
         def loss(flat: Sequence[Tensor]) -> Tensor:
@@ -147,11 +154,14 @@ class Gradients:
     def _prepare(self, stacks: Sequence[Tensor], leaves: Sequence[Tensor]) -> None:
         """Find out whether calls can be replayed, and whether they can be compiled."""
         few = [x[:1].expand(2, *x.shape[1:]).contiguous() for x in (*stacks, *leaves)]
-        before = told(self.bound.model)
-        graph = traced(self._computed, few)
-        self._pure = told(self.bound.model) == before  # else the next call would compute something else
-        self.draws = not self._pure or any(_draws(node) for node in graph.graph.nodes)
-        if self._pure and stacks[0].device.type == "cpu" and machine.available():
+        with isolated_random(0):
+            before = told(self.bound.model)
+            graph = recorded(self._computed, few)  # of copies, which may be written to
+            after = told(self.bound.model)
+        put_back(self.bound.model, before)
+        self.pure = after == before  # else the next call would compute something else
+        self.draws = after.generators != before.generators or any(_draws(node) for node in graph.graph.nodes)
+        if self.pure and stacks[0].device.type == "cpu" and machine.available():
             with suppress(Untraceable):
                 self.compiled = Replicated(graph)
 
@@ -166,30 +176,43 @@ class Gradients:
         count = len(of)
         if count not in self._made:
             known = dict(zip(self.weights, stacks, strict=False))
-            self._made[count] = [
-                stacks[0].new_empty(count),
-                *(torch.empty_like(known[n]) for n in self.present),
-            ]
+            # As large as the weights: none is kept of a fleet that was larger.
+            self._made = {
+                count: [stacks[0].new_empty(count), *(torch.empty_like(known[n]) for n in self.present)]
+            }
         made = self._made[count]
         compiled.run([*stacks, *leaves], [*[None] * len(stacks), *[of] * len(leaves)], made, self.threads)
         return [made[0].clone(), *made[1:]]
 
 
 def traced(function: Callable[..., Any], flat: Sequence[Tensor]) -> fx.GraphModule:
-    """Trace a function on tensors without storage: nothing is computed, and nothing written to."""
-    graph: fx.GraphModule = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(*flat)
-    return graph
+    """Record a function on tensors without storage: nothing is computed, and nothing written to."""
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        return recorded(function, [mode.from_tensor(x) for x in flat])
 
 
 def _draws(node: fx.Node) -> bool:
     return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
 
 
-def told(model: nn.Module) -> Any:
-    """Return what a call may leave behind beside tensors: states of generators, attributes of modules."""
-    plain = [
-        (name, [(n, x) for n, x in vars(m).items() if isinstance(x, int | float | str | bool | None)])
+class Told(NamedTuple):
+    """What a call may leave behind beside tensors."""
+
+    generators: Any  # the states of Python's and NumPy's
+    attributes: dict[str, dict[str, Any]]  # those of modules that are plain values
+
+
+def told(model: nn.Module) -> Told:
+    """Return what a call may leave behind beside tensors."""
+    plain = {
+        name: {n: x for n, x in vars(m).items() if isinstance(x, int | float | str | bool | None)}
         for name, m in model.named_modules()
-    ]
+    }
     numpy_state: Any = np.random.get_state()
-    return random.getstate(), str(numpy_state[1]), numpy_state[2], plain
+    return Told((random.getstate(), numpy_state[1].tobytes(), numpy_state[2:]), plain)
+
+
+def put_back(model: nn.Module, before: Told) -> None:
+    """Give modules the attributes that they had, as if a call had not been."""
+    for name, module in model.named_modules():
+        vars(module).update(before.attributes.get(name, {}))

@@ -248,12 +248,11 @@ class Squad:
     def state_of(self, own: int) -> list[tuple[str, Tensor]]:
         """Return the state of one replica as `state_dict` of its optimizer names it: place, dot, buffer."""
         found = []
-        for place, name in enumerate(self.states):
-            state = self.states[name]
-            if self.counts[name][own]:
-                found.append((f"{place}.step", torch.tensor(float(self.counts[name][own]))))
-            else:
+        at_once = {name for rule, names, _ in self.groups if rule.state_at_once for name in names}
+        for place, (name, state) in enumerate(self.states.items()):
+            if not self.counts[name][own] and name not in at_once:
                 continue
+            found.append((f"{place}.step", torch.tensor(float(self.counts[name][own]))))
             for field, x in zip(state._fields, state, strict=True):
                 single = x.shape[1:] != self._shapes[name][1:] and x[own].numel() == 1
                 found.append((f"{place}.{field}", x[own].reshape(()) if single else x[own]))

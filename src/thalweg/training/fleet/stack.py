@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from thalweg.tasks.task import Task
 from thalweg.tasks.user_code import isolated_random
+from thalweg.training.fleet.program import put_back, told
 
 
 class Stack:
@@ -66,8 +67,10 @@ def _written(task: Task, model: nn.Module, batch: Any) -> set[str]:
     kept = {n: (x, x.clone(), x._version) for n, x in model.named_buffers()}
     if not kept:
         return set()
+    plain = told(model)
     with torch.no_grad(), isolated_random(0), task.user_code("training"):
         task.loss(model, batch)
+    put_back(model, plain)
     now = dict(model.named_buffers())
     # BatchNorm's kernel writes without a word; others write what was there before.
     written = {

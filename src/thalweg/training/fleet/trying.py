@@ -1,9 +1,8 @@
 """Whether a model can be stacked: found out by doing it."""
 
+import re
 from collections.abc import Sequence
 from typing import Final
-
-import numpy as np
 
 from thalweg.errors import TaskError
 from thalweg.tasks.user_code import isolated_random
@@ -26,12 +25,13 @@ def refusal(workload: Workload, trials: Sequence[Trial], execution: Execution) -
         try:
             fleet = FleetEngine(workload, trials, execution.root, execution.device, execution.threads)
             together = [fleet.update([Updates(r, s, [rates[r]]) for r in range(len(trials))]) for s in (0, 1)]
-            fleet.measure(range(len(trials)), workload.data.validation.select(np.arange(1)))
+            fleet.measure(range(len(trials)), workload.data.validation)
         except Unstackable as error:
             return str(error)
         except (RuntimeError, ValueError, TypeError, NotImplementedError, TaskError) as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            return f"it cannot be stacked: {lines[0].rstrip('.')}"
+            cause = error.__cause__ if isinstance(error, TaskError) else error  # not where it was raised
+            said = re.split(r"[.] |\n", str(cause).strip() or type(cause).__name__)[0]
+            return f"it cannot be stacked: {said.rstrip('.')}"
         if fleet.draws:  # a fleet draws other numbers
             return None
         for row, trial in enumerate(trials):
