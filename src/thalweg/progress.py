@@ -28,8 +28,8 @@ class Bar:
         )
         self._task = self._progress.add_task(what, total=total)
 
-    def advance(self, amount: int, what: str) -> None:
-        """Note that so much more is done, and what is being done."""
+    def advance(self, amount: int, what: str | None = None) -> None:
+        """Note that so much more is done, and what is being done; None: the same as before."""
         self._progress.update(self._task, advance=amount, description=what)
 
     def __enter__(self) -> Self:

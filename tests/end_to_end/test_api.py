@@ -138,7 +138,8 @@ def test_the_global_random_numbers_are_as_before() -> None:
         ({"batch_size": 23}, "from 1 to 22, the number of training examples; got 23"),
         ({"seeds": 1.5}, "seeds of the race must be a whole number of at least 1; got 1.5"),
         ({"seed": -1}, "seed of the run must be a whole number in [0, 1e+09]; got -1"),
-        ({"executor": "fleet"}, "the executor must be serial; got 'fleet'"),
+        ({"executor": "fleeet"}, "processes, fleet; got 'fleeet'. Did you mean fleet"),
+        ({"executor": "fleet", "memory": 1.0}, "the memory of a fleet must be at least 0."),
     ],
 )
 def test_bad_input_is_refused_and_leaves_no_folder(

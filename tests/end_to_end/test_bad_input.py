@@ -41,7 +41,16 @@ NAMES = [
     ("train digits --schedule cosine:flor=0.1", "got 'flor'. Did you mean floor?"),
     ("train digits --set betta=0.9,0.9", "got 'betta=0.9,0.9'. Did you mean betas?"),
     ("schedules cosin", "got 'cosin'. Did you mean cosine"),
-    ("showdown digits --executor fleet", "the executor must be serial; got 'fleet'."),
+    ("showdown digits --executor fleeet",
+     "the executor must be one of auto, serial, processes, fleet; got 'fleeet'. Did you mean fleet?"),
+    ("showdown digits --executor ray", "must be one of auto, serial, processes, fleet; got 'ray'."),
+    ("showdown digits --memory nonsense", "--memory must be a size such as 500MB or 2GB; got 'nonsense'."),
+    ("showdown digits --memory 2PB", "--memory must be a size such as 500MB or 2GB; got '2PB'."),
+    ("showdown digits --memory 1.2.3", "--memory must be a size such as 500MB or 2GB; got '1.2.3'."),
+    *((f"showdown digits --memory {size}", f"--memory must be a size above 0; got '{size}'.")
+      for size in ("0", "0GB", "0.0MiB")),
+    ("showdown digits --memory=-1", "--memory must be a size such as 500MB or 2GB; got '-1'."),
+    ("showdown digits --executor fleet --memory 1B", "the memory of a fleet must be at least 0."),
     ("train digits --device potato", "the device must be one that torch can use here; got "),
     ("report runs --race ab", "folder runs must hold stored runs; got no such folder."),
     ("runs", "folder thalweg-runs must hold stored runs; got no such folder. Run thalweg showdown first"),
@@ -167,6 +176,15 @@ MISTAKES = [
     ("epochs = 2", "epochs = 0", f"epochs of task {ABOVE_0} 0."),
 ]
 
+# What runs alone, and not as a replica.
+LONERS = [
+    (LOSS, f"    found = {LOSS.removeprefix('    return ')}\n    return found if found > 0 else -found",
+     "must be one that can run this model; got fleet, but it cannot be stacked: vmap: It looks like you're "
+     "attempting to use a Tensor in some data-dependent control flow. Take --executor processes, or auto."),
+    (LOSS, f"{LOSS} * (1 + 0 * x.sum().item() * model(x).sum().item())",
+     "got fleet, but it cannot be stacked: vmap: It looks like you're calling .item() on a Tensor. Take"),
+]
+
 ALL_OF_MNIST = [f"folder/mnist/{name}-ubyte.gz" for name in
                 ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")]
 NO_TABLES = {f"thalweg-runs/{FILE_NAME}": "These are no tables. " * 100}
@@ -214,6 +232,7 @@ CASES: list[tuple[Files, str, str]] = [
     *(({"recipe.toml": text}, "train digits --recipe recipe.toml", expected) for text, expected in RECIPES),
     *((mistaken(old, new), "showdown task.py", expected) for old, new, expected in MISTAKES),
     *((mistaken(old, new), "train task.py", expected) for old, new, expected in MISTAKES[-2:]),
+    *((mistaken(old, new), "showdown task.py --executor fleet", expected) for old, new, expected in LONERS),
     *FILES,
 ]
 

@@ -172,7 +172,7 @@ def test_on_a_terminal_a_bar_is_shown_on_standard_error_only(tmp_path: Path) -> 
     shown, done = on_a_terminal(tmp_path, *RACE, "--json")
 
     assert "final adam at 0.01" in shown
-    assert "/4" in shown  # two optimizers on two seeds
+    assert "20/20" in shown  # five updates of two optimizers on two seeds
     assert "\x1b[" in shown
     assert len(strict(done.out)["ranking"]) == 2
     assert done.code == 0

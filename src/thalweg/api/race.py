@@ -28,7 +28,7 @@ from thalweg.racing import Entry, first_round, make_plan, run
 from thalweg.racing.plan import QUOTA
 from thalweg.records import Plan, Race, Stage, Trace, Verdict, to_data
 from thalweg.rules.catalogue import preset
-from thalweg.store import Store
+from thalweg.store import FILE_NAME, Store
 from thalweg.training.recipe import Recipe
 from thalweg.training.trial import Budget, Execution, Trial, Workload
 
@@ -158,10 +158,19 @@ def showdown(
     # began.
     key = identity(to_data(replace(plan, threads=threads or 0)))
     folder = Path(out)
-    with Store.open(folder) as store:
-        race = None if fresh else store.finished_race(key)
-        if race is None:
-            race = _run(store, key, plan, workload, how, fresh, command, memory, threads)
+    race = begun = None
+    if os.path.exists(folder / FILE_NAME):
+        with Store.open(folder) as store:
+            race, begun = None if fresh else store.finished_race(key), store.latest_unfinished(key)
+    if race is None:
+        if begun is not None:
+            plan = begun.plan
+        else:  # or refuse, before anything is written
+            most = plan.trials_at_most * updates
+            how, why = auto.choose(workload, first_round(plan), how, most, memory=memory, threads=threads)
+            plan = replace(plan, executor=how.executor, threads=how.threads, wave=how.wave, why=why)
+        with Store.open(folder) as store:
+            race = _run(store, key, plan, workload, how, fresh, command)
     page = report.write(race, folder / f"{file_name(plan.task, key)}.html")
     return Showdown(race, page)
 
@@ -182,18 +191,9 @@ def _run(
     how: Execution,
     fresh: bool,
     command: str,
-    memory: float | None,
-    threads: int | None,
 ) -> Race:
     """Run what is missing of a race, keeping every trial as soon as it is finished."""
-    begun = store.latest_unfinished(key)
-    if begun is not None:
-        plan = begun.plan
-        how = replace(how, executor=plan.executor, threads=plan.threads, wave=plan.wave)
-    else:
-        updates = plan.trials_at_most * plan.steps
-        how, why = auto.choose(workload, first_round(plan), how, updates, memory=memory, threads=threads)
-        plan = replace(plan, executor=how.executor, threads=how.threads, wave=how.wave, why=why)
+    how = replace(how, executor=plan.executor, threads=plan.threads, wave=plan.wave)
     store.save_race(key, plan, command, environment(), now())
 
     def completed(trial: str) -> Trace | None:
@@ -208,7 +208,7 @@ def _run(
             bar.advance(plan.steps if before else 0, f"{trace.stage} {trace.contender} at {trace.rate:g}")
 
         def progress(updates: int) -> None:
-            bar.advance(updates, "racing")
+            bar.advance(updates)
 
         runner = partial(auto.EXECUTORS[how.executor], progress=progress)
         traces = run(plan, workload, how, runner, completed, on_finished)

@@ -14,7 +14,7 @@ from thalweg.training.engine import Engine, ModelEngine, Updates
 from thalweg.training.fleet.engine import FleetEngine
 from thalweg.training.fleet.memory import available, footprint, taken
 from thalweg.training.fleet.program import Unstackable
-from thalweg.training.fleet.trying import refusal
+from thalweg.training.fleet.trying import draws, refusal
 from thalweg.training.trial import Execution, Trial, Workload
 
 EXECUTORS: Final[dict[str, Any]] = {"serial": serial.run, "processes": processes.run, "fleet": fleet.run}
@@ -98,9 +98,10 @@ def choose(
             raise InputError("the executor", must, f"fleet, but {error}", do) from error
         without = f"; no fleet, for {error}"
     best, *others = sorted(found)
-    if not others:
-        return Choice(best.execution, f"{best.words} an update, as asked")
-    return Choice(best.execution, f"{best.words} an update, {', '.join(w.words for w in others)}{without}")
+    if best.execution.wave and draws(workload):
+        without = "; the model draws random numbers, which are others in a fleet than alone"
+    beside = ", ".join(way.words for way in others) or "as asked"
+    return Choice(best.execution, f"{best.words} an update, {beside}{without}")
 
 
 def _ordinary(
@@ -144,16 +145,12 @@ def _fleets(
         takes = footprint(workload, few, small) if most * each > allowed else None
     if takes is not None:
         most = min(most, takes.most(allowed))
-        if most < 1 and best is not None:
-            mebibytes = takes.of(1) / 2**20, allowed / 2**20
-            raise Unstackable("one replica takes {:.1f} MiB, and it may take {:.1f} MiB".format(*mebibytes))
         if most < 1:
-            raise InputError(
-                "the memory of a fleet",
-                f"be at least {takes.of(1) / 2**20:.1f} MiB, for one replica",
-                f"{allowed / 2**20:.1f} MiB",
-                "Allow more, or take --executor serial.",
-            )
+            needed, given = (f"{float(f'{x / 2**20:.2g}'):g} MiB" for x in (takes.of(1), allowed))
+            if best is not None:
+                raise Unstackable(f"one replica takes {needed}, and it may take {given}")
+            must, do = f"be at least {needed}, for one replica", "Allow more, or take --executor serial."
+            raise InputError("the memory of a fleet", must, given, do)
     # Waves that stay within the processor's caches may be faster than one that does not.
     smaller = (most // 3, most // 9) if most * each > CACHES else ()
     for size in (most, *(size for size in smaller if size >= SMALLEST)):

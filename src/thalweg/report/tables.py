@@ -131,12 +131,18 @@ def conditions(race: Race) -> Table:
         ("Root seed", str(plan.seed)),
         ("Execution", f"{plan.executor}, {words.plural(plan.threads, 'thread')}"),
         *([("Chosen", plan.why)] if plan.why else []),
+        *([("Begun again", _again(race))] if any(t.attempts > 1 for t in race.traces) else []),
         ("Versions", ", ".join(f"{name} {version}" for name, version in plan.versions.items())),
         *((name.capitalize(), value) for name, value in race.environment.items()),
         ("Started", race.started_at or words.ABSENT),
         ("Finished", race.finished_at or "not yet"),
     ]
     return Table("How the race was run", (Column("", False), Column("", False)), tuple(cells))
+
+
+def _again(race: Race) -> str:
+    deaths = sum(trace.attempts - 1 for trace in race.traces)
+    return f"{words.plural(deaths, 'time')}, for the process of a trial had died"
 
 
 def along(curves: Sequence[summary.Curve], quantity: str) -> Table:

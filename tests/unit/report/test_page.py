@@ -220,3 +220,17 @@ def test_a_report_is_drawn_without_torch():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "False"
+
+
+def test_how_it_was_run_tells_the_executor_why_and_which_trials_were_begun_again(tmp_path):
+    race = made_up.race()
+    plan = dataclasses.replace(race.plan, executor="processes", why="processes 2 ms an update, serial 3 ms")
+    first, *others = race.traces
+    race = dataclasses.replace(race, plan=plan, traces=(dataclasses.replace(first, attempts=3), *others))
+    _, page = read(race, tmp_path)
+
+    text = " ".join(page.text["td"] + page.text["th"])
+    assert plan.why in page.text["td"]
+    assert "2 times, for the process of a trial had died" in page.text["td"]
+    assert "Chosen" in text
+    assert "Begun again" in text

@@ -271,3 +271,83 @@ def test_what_control_remembers_survives_json_at_any_step(stop: int) -> None:
 
 def test_nothing_is_remembered_at_the_start() -> None:
     assert progress_from_data(progress_to_data(Progress())) == Progress()
+
+
+# Stretches: updates that are done before anything is decided.
+
+
+@given(
+    steps=st.integers(1, 700), batch_size=st.integers(1, 22), done=st.integers(0, 699), patience=st.booleans()
+)
+def test_a_stretch_ends_at_the_next_evaluation_at_the_end_or_after_32_updates(
+    steps: int, batch_size: int, done: int, patience: bool
+) -> None:
+    recipe = Recipe("sgd", 1.0, patience=3 if patience else None)
+    done = min(done, steps - 1)
+    one = Control(recipe, limits(steps, batch_size), Progress(step=done))
+    every = one.limits.evaluate_every
+
+    count = one.stretch()
+
+    assert 1 <= count <= 32
+    boundary = min((done // every + 1) * every, steps)
+    assert count == min(boundary - done, 32)
+    for _ in range(count - 1):  # between, nothing is due
+        feed(one, [1.0])
+        assert not one.evaluation_due()
+    feed(one, [1.0])
+    assert one.evaluation_due() == (done + count == boundary)
+
+
+def test_where_updates_may_be_skipped_a_stretch_is_one_update() -> None:
+    """Rates of a stretch are given before it; one that is skipped makes the schedule wait."""
+    assert control(recipe=Recipe("sgd", 1.0, wrappers={"skip_nonfinite": 3})).stretch() == 1
+    assert control(recipe=Recipe("sgd", 1.0, wrappers={"clip_norm": 3.0})).stretch() == 5
+
+
+def test_the_rates_of_a_stretch_are_those_of_its_updates_one_by_one() -> None:
+    recipe = Recipe("sgd", 0.5, schedule=schedules.Cosine(), plateau=Plateau(patience=1, threshold=0.1))
+    one, other = control(40, recipe=recipe), control(40, recipe=recipe)
+    while not one.finished:
+        count = one.stretch()
+        together, single = one.rates(count), []
+        for _ in range(count):
+            single += other.rates(1)
+            feed(other, [1.0])
+        one.after_updates([1.0] * count)
+        assert together == single
+        assert one.evaluation_due() == other.evaluation_due()
+        if one.evaluation_due():
+            for it in (one, other):
+                it.after_evaluation({"loss": 1.0})
+
+    assert one.progress == other.progress
+    assert one.progress.plateau_factor < 1
+
+
+LOSSES = st.sampled_from([1.0, 2.5, 1e4, 0.0, math.inf, math.nan])
+
+
+@given(
+    losses=st.lists(LOSSES, min_size=1, max_size=32),
+    noted=st.lists(st.tuples(st.booleans(), st.booleans()), min_size=32, max_size=32),
+    before=st.integers(0, 25),
+)
+def test_a_stretch_is_taken_in_as_its_updates_one_by_one_and_what_follows_its_end_is_left_out(
+    losses: list[float], noted: list[tuple[bool, bool]], before: int
+) -> None:
+    clipped, skipped = ([n[k] for n in noted[: len(losses)]] for k in (0, 1))
+    one, other = control(401), control(401)
+    for it in (one, other):
+        feed(it, [1.0, *[1e4] * min(before, 19)])
+
+    one.after_updates(losses, clipped, skipped, 0.25)
+    for place, loss in enumerate(losses):
+        if not other.finished:
+            other.after_updates([loss], [clipped[place]], [skipped[place]], 0.25)
+
+    assert progress_to_data(one.progress) == progress_to_data(other.progress)
+    lost = [place for place, loss in enumerate(losses) if not math.isfinite(loss) and not skipped[place]]
+    if lost:
+        assert one.progress.outcome is Outcome.DIVERGED
+        assert one.progress.step <= 1 + min(before, 19) + lost[0] + 1

@@ -71,18 +71,18 @@ class FleetEngine:
         # Replicas of one seed lie side by side: they see the same batches.
         self.rows = sorted(range(len(trials)), key=lambda row: trials[row].seed)  # by place in the stack
         self.place = {row: place for place, row in enumerate(self.rows)}
-        models = {seed: self._model(seed) for seed in dict.fromkeys(t.seed for t in trials)}
-        self.template = models[trials[0].seed]
-        self._normalised = normalised(self.template)
         self.limits = workload.limits(trials[0])
-        self._micro_batch = micro_batch(recipe, self.limits.batch_size, self._normalised)
+        seen = [trials[row].seed for row in self.rows]
         first = workload.data.train.batch(np.arange(min(2, workload.data.train.examples)))
-        self.stack = Stack(self.task, models, [trials[row].seed for row in self.rows], self._moved(first))
+        self.stack = Stack(self.task, self._model, seen, self._moved(first))
+        self.template = self.stack.shell
+        self._normalised = normalised(self.template)
+        self._micro_batch = micro_batch(recipe, self.limits.batch_size, self._normalised)
         self.squads = self._squads()
         self._train = (
             workload.data.train.to(self.dtype, self.device) if self._elsewhere else workload.data.train
         )
-        self._orders = {s: Order(self.limits, recipe.sampling, root, s) for s in models}
+        self._orders = {s: Order(self.limits, recipe.sampling, root, s) for s in dict.fromkeys(seen)}
         # What was traced for one fleet serves the next one of the same nature.
         made: tuple[Bound, dict[Any, Gradients], dict[Any, Measurement]] = workload.programs.setdefault(
             (self.dtype, self.device, *self.stack.nature()), (Bound(self.task, self.stack.shell), {}, {})
@@ -429,8 +429,8 @@ class FleetEngine:
         """The bytes of all stacks, states and gradients."""
         stacks = [*self.stack.weights.values(), *self.stack.buffers.values()]
         states = [x for squad in self.squads for state in squad.states.values() for x in state]
-        gradients = sum(made.resident for made in self._gradients.values())
-        return sum(x.nbytes for x in (*stacks, *states)) + gradients
+        kept = sum(made.resident(len(self.rows)) for made in self._gradients.values())
+        return int(kept + sum(x.nbytes for x in (*stacks, *states)))
 
     def size(self, row: int) -> Size:
         """Return how large a row's model is, and how much its optimizer remembers."""

@@ -4,6 +4,7 @@ import os
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -100,7 +101,9 @@ def footprint(workload: Workload, trials: Sequence[Trial], execution: Execution)
     Raises:
         Unstackable: the model cannot be stacked.
     """
-    few, more = (taken(workload, [*trials] * times, execution) for times in SMALL)
+    # Each of another seed, and so with a batch of its own: at most.
+    small = [[replace(t, seed=place) for place, t in enumerate([*trials] * times)] for times in SMALL]
+    few, more = (taken(workload, fleet, execution) for fleet in small)
     replica = (more - few) / (SMALL[1] - SMALL[0]) / len(trials)
     return Footprint(max(0.0, few - SMALL[0] * len(trials) * replica), replica)
 

@@ -3,7 +3,7 @@
 The person's loss runs under `torch.vmap` on stacked weights. What it computes is the same in every update,
 and so it is traced once for each shape of a batch. Where the trace can be compiled, replicas are computed one
 after another, each within the caches (`backends.replicas`); else torch replays it for all at once. A function
-that keeps a count of its own, or draws from Python's or NumPy's generators, is run anew in every update.
+that keeps a count of its own is run anew in every update.
 """
 
 import random
@@ -132,10 +132,10 @@ class Gradients:
                 made = self._computed(*flat)
         return made[0], dict(zip(self.present, made[1:], strict=True))
 
-    @property
-    def resident(self) -> int:
-        """The bytes that stay between two calls."""
-        return sum(x.nbytes for made in self._made.values() for x in made)
+    def resident(self, count: int) -> int:
+        """Return the bytes that are kept between calls for so many replicas."""
+        scratch = self.threads * self.compiled.scratch if self.compiled is not None else 0
+        return scratch + sum(x.nbytes for x in self._made.get(count, ()))
 
     def _computed(self, *flat: Tensor) -> list[Tensor]:
         def loss(flat: Sequence[Tensor]) -> Tensor:
@@ -159,8 +159,12 @@ class Gradients:
             graph = recorded(self._computed, few)  # of copies, which may be written to
             after = told(self.bound.model)
         put_back(self.bound.model, before)
+        if after.generators != before.generators:
+            raise Unstackable(
+                "it draws from Python's or NumPy's generators, and all replicas would get the same numbers"
+            )
         self.pure = after == before  # else the next call would compute something else
-        self.draws = after.generators != before.generators or any(_draws(node) for node in graph.graph.nodes)
+        self.draws = any(_draws(node) for node in graph.graph.nodes)
         if self.pure and stacks[0].device.type == "cpu" and machine.available():
             with suppress(Untraceable):
                 self.compiled = Replicated(graph)

@@ -1,7 +1,7 @@
 """The weights and buffers of all replicas, along a leading axis."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,23 +17,27 @@ class Stack:
 
     Args:
         task: whose loss is called once, to see which buffers it writes to.
-        models: a fresh model for each seed, in training mode.
+        model: makes the fresh model of a seed, in training mode; one is there at a time.
         seeds: the seed of each replica, by its place.
         batch: a batch of a few examples.
     """
 
-    def __init__(self, task: Task, models: Mapping[int, nn.Module], seeds: Sequence[int], batch: Any) -> None:
-        self.shell = models[seeds[0]]  # holds what is shared; the rest is given to it at each call
+    def __init__(
+        self, task: Task, model: Callable[[int], nn.Module], seeds: Sequence[int], batch: Any
+    ) -> None:
+        self.shell = model(seeds[0])  # holds what is shared; the rest is given to it at each call
         trained = {n for n, p in self.shell.named_parameters() if p.requires_grad}
-        written = _written(task, self.shell, batch)
-        each = {seed: _tensors(model) for seed, model in models.items()}
-        first = each[seeds[0]]
-        self.weights = {n: torch.stack([each[s][n] for s in seeds]) for n in first if n in trained}
-        self.buffers = {
-            n: torch.stack([each[s][n] for s in seeds])
-            for n in first
-            if n not in trained and (n in written or any(_differ(x[n], first[n]) for x in each.values()))
-        }
+        first = _tensors(self.shell)
+        own = {n: _repeated(first[n], len(seeds)) for n in trained | _written(task, self.shell, batch)}
+        for seed in dict.fromkeys(seeds):
+            places = [place for place, other in enumerate(seeds) if other == seed]
+            for n, x in _tensors(self.shell if seed == seeds[0] else model(seed)).items():
+                if n not in own and _differ(x, first[n]):
+                    own[n] = _repeated(first[n], len(seeds))
+                if n in own:
+                    own[n][places] = x
+        self.weights = {n: own[n] for n in first if n in trained}
+        self.buffers = {n: own[n] for n in first if n in own and n not in trained}
 
     def nature(self) -> tuple[Any, ...]:
         """Return what a program that was traced of this stack depends on: names, and what is held once."""
@@ -56,6 +60,10 @@ class Stack:
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
     return {n: x.detach() for n, x in (*model.named_parameters(), *model.named_buffers())}
+
+
+def _repeated(x: Tensor, count: int) -> Tensor:
+    return x.new_empty((count, *x.shape)).copy_(x)
 
 
 def _differ(x: Tensor, y: Tensor) -> bool:

@@ -32,7 +32,7 @@ def refusal(workload: Workload, trials: Sequence[Trial], execution: Execution) -
             cause = error.__cause__ if isinstance(error, TaskError) else error  # not where it was raised
             said = re.split(r"[.] |\n", str(cause).strip() or type(cause).__name__)[0]
             return f"it cannot be stacked: {said.rstrip('.')}"
-        if fleet.draws:  # a fleet draws other numbers
+        if fleet.draws:  # other numbers than alone
             return None
         for row, trial in enumerate(trials):
             engine = ModelEngine(workload, trial, execution.root, execution.device)
@@ -42,3 +42,8 @@ def refusal(workload: Workload, trials: Sequence[Trial], execution: Execution) -
                 if abs(mine - theirs) > ALIKE * max(1.0, abs(theirs)):
                     return f"a replica's loss is {mine:g}, and the same model's alone {theirs:g}"
     return None
+
+
+def draws(workload: Workload) -> bool:
+    """Tell whether the model draws random numbers in training, as far as fleets have seen."""
+    return any(made.draws for _, gradients, _ in workload.programs.values() for made in gradients.values())
