@@ -6,7 +6,6 @@ engine with one row.
 """
 
 import copy
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -29,11 +28,11 @@ from thalweg.training.engine import (
     recompute_statistics,
 )
 from thalweg.training.fleet import curvature
+from thalweg.training.fleet.batches import Batches
 from thalweg.training.fleet.measuring import AT_ONCE, Measurement, measured_together
 from thalweg.training.fleet.program import Bound, Gradients, Leaves, put_back, told
 from thalweg.training.fleet.squad import Squad, likeness
 from thalweg.training.fleet.stack import Stack
-from thalweg.training.order import Order
 from thalweg.training.trial import Trial, Workload
 
 KEPT: Final = 7 / 8  # of the replicas in a stack: when fewer are left, those that have gone are cut out of it
@@ -71,26 +70,22 @@ class FleetEngine:
         # Replicas of one seed lie side by side: they see the same batches.
         self.rows = sorted(range(len(trials)), key=lambda row: trials[row].seed)  # by place in the stack
         self.place = {row: place for place, row in enumerate(self.rows)}
-        self.limits = workload.limits(trials[0])
-        seen = [trials[row].seed for row in self.rows]
+        self._batch_size = workload.batch_size(recipe)
         first = workload.data.train.batch(np.arange(min(2, workload.data.train.examples)))
-        self.stack = Stack(self.task, self._model, seen, self._moved(first))
+        self._seeds = [trials[row].seed for row in self.rows]
+        first = moved(first, self.dtype, self.device)
+        self.stack = Stack(self.task, self._model, self._seeds, first)
         self.template = self.stack.shell
         self._normalised = normalised(self.template)
-        self._micro_batch = micro_batch(recipe, self.limits.batch_size, self._normalised)
+        micro = micro_batch(recipe, self._batch_size, self._normalised)
+        self.batches = Batches(workload, trials, root, self.dtype, self.device, micro)
         self.squads = self._squads()
-        self._train = (
-            workload.data.train.to(self.dtype, self.device) if self._elsewhere else workload.data.train
-        )
-        self._orders = {s: Order(self.limits, recipe.sampling, root, s) for s in dict.fromkeys(seen)}
         # What was traced for one fleet serves the next one of the same nature.
         made: tuple[Bound, dict[Any, Gradients], dict[Any, Measurement]] = workload.programs.setdefault(
             (self.dtype, self.device, *self.stack.nature()), (Bound(self.task, self.stack.shell), {}, {})
         )
         self.bound, self._gradients, self._measurements = made
         put_back(self.bound.model, told(self.stack.shell))  # a module may count its calls
-        self._all = np.arange(len(trials))
-        self._seeds_seen: dict[int, tuple[np.ndarray, tuple[list[int], np.ndarray]]] = {}
         self.kept: dict[int, dict[str, Tensor]] = {}
         self._ordinary: nn.Module | None = None
         self._together = True
@@ -100,16 +95,9 @@ class FleetEngine:
             for row, snapshot in enumerate(snapshots):
                 self._restore(row, snapshot)
 
-    @property
-    def _elsewhere(self) -> bool:
-        return self.dtype is not None or self.device.type != "cpu"
-
     def _model(self, seed: int) -> nn.Module:
         model = self.task.model(seeds.derive(self.root, "initial weights", seed))
         return model.to(device=self.device, dtype=self.dtype).train()
-
-    def _moved(self, batch: Any) -> Any:
-        return moved(batch, self.dtype, self.device) if self._elsewhere else batch
 
     def _optimizer(self, trial: Trial) -> optim.RuleOptimizer:
         """Return an optimizer that tells rules and values, and moves nothing."""
@@ -177,26 +165,34 @@ class FleetEngine:
 
     def _gradient(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Return losses and gradients of all replicas for the batches of a step."""
-        return self._accumulated(step, self.stack.weights, self.stack.buffers, self._all)
+        return self._accumulated(step, self.stack.weights, self.stack.buffers, self._seeds)
 
     def _accumulated(
         self,
         step: int,
         weights: Mapping[str, Tensor],
         buffers: Mapping[str, Tensor],
-        places: np.ndarray,
+        shown: Sequence[int],
         compute: Any = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return losses and gradients for the batches of a step; parts of them add up to the whole."""
+        """Return losses and gradients for the batches of a step; parts of them add up to the whole.
+
+        Args:
+            step: which update.
+            weights: stacks by name.
+            buffers: likewise.
+            shown: the seed of each replica of the stacks.
+            compute: what to compute instead.
+        """
         compute = compute or self._computed
-        pieces = self._pieces(step, places)
+        pieces = self.batches.pieces(step, shown, self.draws)
         if len(pieces) == 1:
-            return compute(weights, buffers, pieces[0][1], places)  # type: ignore[no-any-return]
+            return compute(weights, buffers, pieces[0][1])  # type: ignore[no-any-return]
         total: Any = 0.0
         weight: Any = 0.0
         summed: dict[str, Tensor] = {}
         for own, batches in pieces:
-            losses, gradients = compute(weights, buffers, batches, places)
+            losses, gradients = compute(weights, buffers, batches)
             own = own.to(losses)
             total, weight = total + losses * own, weight + own
             for name, g in gradients.items():
@@ -206,58 +202,16 @@ class FleetEngine:
             g.div_(weight.view(-1, *(1,) * (g.ndim - 1)))
         return total / weight, summed
 
-    def _pieces(self, step: int, places: np.ndarray) -> list[tuple[Tensor, Leaves]]:
-        """Return the micro batches of a step: the weight of each replica's, and the batches as leaves."""
-        size = len(self._orders[self._seed(0)].indices(step))
-        starts = range(0, size, self._micro_batch)
-        return [self._batches(step, slice(start, start + self._micro_batch), places) for start in starts]
-
-    def _seed(self, place: int) -> int:
-        return self.trials[self.rows[place]].seed
-
-    def _seen(self, places: np.ndarray) -> tuple[list[int], np.ndarray]:
-        """Return the seeds of replicas, each once, and which of them is that of each replica."""
-        if id(places) not in self._seeds_seen:
-            wanted = [self._seed(int(place)) for place in places]
-            own = list(dict.fromkeys(wanted))
-            which = np.array([own.index(seed) for seed in wanted], np.int64)
-            self._seeds_seen[id(places)] = places, (own, which)
-        return self._seeds_seen[id(places)][1]
-
     @property
     def draws(self) -> bool:
         """Whether calls of the model may draw random numbers, as far as is known."""
         return not self._gradients or any(gradients.draws for gradients in self._gradients.values())
-
-    def _batches(self, step: int, part: slice, places: np.ndarray) -> tuple[Tensor, Leaves]:
-        """Return the weight of each replica's loss, and the batches as leaves with a leading axis."""
-        own, which = self._seen(places)
-        if isinstance(self._train, TensorPart):
-            indices = np.concatenate([self._orders[s].indices(step)[part] for s in own])
-            leaves = Leaves.of(self._train.batch(indices))
-            each = [x.view(len(own), -1, *x.shape[1:]) for x in leaves.tensors]
-            if self.draws:
-                self._seed_forward(own[0], step, 0)
-        else:
-            taken = []
-            for s in own:
-                self._seed_forward(s, step, 0)  # a person's data set may draw
-                taken.append(Leaves.of(self._moved(self._train.batch(self._orders[s].indices(step)[part]))))
-            leaves = taken[0]
-            each = [torch.stack(xs) for xs in zip(*(t.tensors for t in taken), strict=True)]
-        if self.task.loss_weight is None:
-            weights = torch.full((len(places),), float(len(each[0][0])))
-        else:
-            batches = [leaves.joined([x[i] for x in each]) for i in range(len(own))]
-            weights = torch.tensor([float(self.task.weight(b)) for b in batches])[torch.from_numpy(which)]
-        return weights, leaves._replace(tensors=each, which=which)
 
     def _computed(
         self,
         weights: Mapping[str, Tensor],
         buffers: Mapping[str, Tensor],
         batches: Leaves,
-        places: np.ndarray,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         key = (repr(batches.spec), self.threads, *((x.shape[1:], x.dtype) for x in batches.tensors))
         if key not in self._gradients:
@@ -267,18 +221,10 @@ class FleetEngine:
             self.bound.model.train()
         return self._gradients[key](weights, buffers, batches.tensors, batches.which)
 
-    def _seed_forward(self, seed: int, step: int, kind: int) -> None:
-        seed = self._stream(seed, step, kind)
-        torch.default_generator.manual_seed(seed)
-        np.random.seed(seed % 2**32)
-        random.seed(seed)
-        if self.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
-
-    def _stream(self, seed: int, step: int, kind: int) -> int:
-        return seeds.derive(self.root, "forward", seed, step, kind)
-
     # Second gradients and curvature.
+
+    def _shown_to(self, squad: Squad) -> list[int]:
+        return [self._seeds[place] for place in squad.where.tolist()]
 
     def _second(self, squad: Squad, gradients: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
         """Return the gradients of a squad where SAM looks; buffers see the first pass only."""
@@ -288,28 +234,28 @@ class FleetEngine:
         there = {n: x + moves[n] if n in moves else x.clone() for n, x in weights.items()}
         buffers = {n: squad.mine(x).clone() for n, x in self.stack.buffers.items()}
         with self.task.user_code("training"):
-            return self._accumulated(step, there, buffers, squad.where)[1]
+            return self._accumulated(step, there, buffers, self._shown_to(squad))[1]
 
     def _refresh(self, squad: Squad, step: int) -> None:
         """Have a squad take in the diagonal of the Hessian on the batches of a step."""
         weights = {n: squad.mine(x) for n, x in self.stack.weights.items()}
         buffers = {n: squad.mine(x).clone() for n, x in self.stack.buffers.items()}
+        shown = self._shown_to(squad)
         generators = [
-            torch.Generator(self.device).manual_seed(self._stream(self._seed(int(place)), step, 2))
-            for place in squad.where
+            torch.Generator(self.device).manual_seed(self.batches.stream(seed, step, 2)) for seed in shown
         ]
         self.bound.model.train()
         if squad.rule.curvature is Curvature.HUTCHINSON:
             signs = [optim.random_signs([x[0] for x in weights.values()], g) for g in generators]
             along = {n: torch.stack([own[i] for own in signs]) for i, n in enumerate(weights)}
 
-            def products(w: Any, b: Any, batches: Leaves, places: np.ndarray) -> Any:
+            def products(w: Any, b: Any, batches: Leaves) -> Any:
                 return curvature.products(self.bound, w, b, batches, along)
 
-            _, found = self._accumulated(step, weights, buffers, squad.where, products)
+            _, found = self._accumulated(step, weights, buffers, shown, products)
             diagonal = {n: u * found[n] if n in found else torch.zeros_like(u) for n, u in along.items()}
         else:
-            pieces = [piece for _, piece in self._pieces(step, squad.where)]
+            pieces = [piece for _, piece in self.batches.pieces(step, shown, self.draws)]
             diagonal = curvature.sampled(self.bound, weights, buffers, pieces, generators)
         squad.refresh(weights, diagonal)
 
@@ -328,24 +274,24 @@ class FleetEngine:
 
     def _measured(self, rows: Sequence[int], part: Part) -> Sequence[Measured]:
         stacks = self._shown(rows)
-        self._seed_forward(self.trials[rows[0]].seed, 0, 1)
+        self.batches.seed_forward(self.trials[rows[0]].seed, 0, 1)
         self.bound.model.eval()
-        at_once = AT_ONCE * len(self.rows) * self._micro_batch
+        at_once = AT_ONCE * len(self.rows) * self.batches.micro_batch
         # What a module counts while it trains is no part of what is measured later: it is traced anew.
         known = self._measurements if all(g.pure for g in self._gradients.values()) else {}
         with self.task.user_code("measuring"):
             if self._together:
                 try:
                     return measured_together(
-                        self.bound, known, stacks, part, self._moved, at_once, self.threads
+                        self.bound, known, stacks, part, self.batches.moved, at_once, self.threads
                     )
                 except Exception:  # metrics may do what vmap cannot; what is wrong alone too is said below
                     self._together = False
             found = []
             for place, row in enumerate(rows):
-                self._seed_forward(self.trials[row].seed, 0, 1)
+                self.batches.seed_forward(self.trials[row].seed, 0, 1)
                 model = self._lone({n: x[place] for n, x in stacks.items()}).eval()
-                found.append(measured(self.task, model, part, self._moved))
+                found.append(measured(self.task, model, part, self.batches.moved))
             return found
 
     def _shown(self, rows: Sequence[int]) -> dict[str, Tensor]:
@@ -374,8 +320,8 @@ class FleetEngine:
     def _recompute_statistics(self, stacks: dict[str, Tensor], place: int, seed: int) -> None:
         """Give BatchNorm of one replica the statistics of its weights."""
         model = self._lone({n: x[place] for n, x in stacks.items()}).train()
-        self._seed_forward(seed, 0, 3)
-        recompute_statistics(self.task, model, self._train, self.limits.batch_size, self._moved)
+        self.batches.seed_forward(seed, 0, 3)
+        recompute_statistics(self.task, model, self.batches.train, self._batch_size, self.batches.moved)
         for name, x in model.named_buffers():
             if name in self.stack.buffers:
                 stacks[name][place] = x
@@ -422,7 +368,7 @@ class FleetEngine:
         self.rows = [self.rows[place] for place in left]
         self.optimizers = [self.optimizers[place] for place in left]
         self.place = {row: place for place, row in enumerate(self.rows)}
-        self._all, self._seeds_seen = np.arange(len(left)), {}
+        self._seeds = [self._seeds[place] for place in left]
 
     @property
     def resident(self) -> int:

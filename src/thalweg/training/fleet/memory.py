@@ -127,7 +127,9 @@ def taken(workload: Workload, trials: Sequence[Trial], execution: Execution) -> 
         engine = FleetEngine(workload, trials, execution.root, execution.device, execution.threads)
 
         def compute() -> None:
-            for step in sorted({0, engine.limits.steps_per_epoch - 1}):  # the last batch may be short
+            for step in sorted(
+                {0, workload.limits(trials[0]).steps_per_epoch - 1}
+            ):  # the last batch may be short
                 engine.update([Updates(row, step, [0.0]) for row in range(len(trials))])
             engine.measure(range(len(trials)), workload.data.validation)
 

@@ -7,17 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thalweg.backends import compiled, eager, kernels, machine
-from thalweg.backends.kinds import kind_of, structure
-from thalweg.backends.plan import Moved, Plan
-from thalweg.backends.symbols import Untraceable
+from thalweg.backends import compiled, eager
+from thalweg.backends.kinds import structure
 from thalweg.optim import RuleOptimizer
 from thalweg.optim.rows import plain
 from thalweg.rules.base import Rule, State, Values
 from thalweg.rules.ops import spread
 from thalweg.rules.tail import Row, refreshed
-
-Named = Mapping[str, Tensor]
+from thalweg.training.fleet.laid_out import LaidOut, Named
+from thalweg.training.fleet.numbers import alike, at, chosen, in_torch, one_each, stacked
 
 
 class Group(NamedTuple):
@@ -62,7 +60,7 @@ class Squad:
             Group(
                 rule := first.rule_of(group),
                 tuple(names[id(p)] for p in group["params"]),
-                _stacked(rule, [rule.values(plain(o.param_groups[place])) for o in optimizers]),
+                stacked(rule, [rule.values(plain(o.param_groups[place])) for o in optimizers]),
             )
             for place, group in enumerate(first.param_groups)
         ]
@@ -71,7 +69,7 @@ class Squad:
         for rule, own, values in self.groups:
             for name in own:
                 mine = self.mine(weights[name])
-                self.states[name] = rule.initial(mine, _in_torch(values, mine), replicas=True)
+                self.states[name] = rule.initial(mine, in_torch(values, mine), replicas=True)
         self.counts = {name: np.zeros(len(where)) for name in self.states}
         self.shared = {
             rule.name: rule.initial_shared(values)
@@ -79,7 +77,7 @@ class Squad:
             if rule.initial_shared is not None
         }
         self.skipped, self.skipped_in_a_row = np.zeros(len(where), int), np.zeros(len(where), int)
-        self._planned: dict[Any, _Planned] = {}
+        self._planned: dict[Any, LaidOut] = {}
 
     @property
     def size(self) -> int:
@@ -134,7 +132,7 @@ class Squad:
             return self._by_torch(weights, gradients, factors, own, list(gradients), compiled.advance)
         key = (*gradients, own)
         if key not in self._planned:
-            self._planned[key] = _Planned(self, weights, gradients)
+            self._planned[key] = LaidOut(self, weights, gradients)
         planned = self._planned[key]
         said: list[tuple[Any, Any]] = []
         if planned.rest:
@@ -157,20 +155,20 @@ class Squad:
         shared = {n: type(x)(*(torch.as_tensor(y) for y in x)) for n, x in self.shared.items()}
         rows = list(self.rows(given, slopes))
         done = how(rows, shared, torch.as_tensor(factors, dtype=torch.float64, device=device))
-        skipped = _asked(done.skipped, self.size) if done.skipped is not eager.NEVER else None
+        skipped = one_each(done.skipped, self.size) if done.skipped is not eager.NEVER else None
         for name in names:
             if not _within(given[name], weights[name]):  # a copy, as they do not lie side by side
                 weights[name][torch.from_numpy(self.where).to(device)] = given[name]
             self.counts[name] += 1 if skipped is None else ~skipped
-        self.shared = {n: type(x)(*(_asked(y, self.size) for y in x)) for n, x in done.shared.items()}
-        return (None if done.clipped is False else _asked(done.clipped, self.size)), skipped
+        self.shared = {n: type(x)(*(one_each(y, self.size) for y in x)) for n, x in done.shared.items()}
+        return (None if done.clipped is False else one_each(done.clipped, self.size)), skipped
 
     def rows(self, weights: Named, gradients: Named) -> Iterator[Row]:
         """Return the rows of a step: weights and gradients are those of these replicas alone."""
         for place, (rule, names, values) in enumerate(self.groups):
             for name in names:
                 if name in gradients:
-                    own = _in_torch(values, weights[name])
+                    own = in_torch(values, weights[name])
                     t = torch.as_tensor(self.counts[name] + 1)
                     yield Row(
                         rule, weights[name], gradients[name], self.states[name], t, own, True, 1.0, place
@@ -178,7 +176,7 @@ class Squad:
 
     def _by_kernels(
         self,
-        planned: "_Planned",
+        planned: LaidOut,
         weights: Named,
         gradients: Named,
         factors: np.ndarray,
@@ -186,9 +184,9 @@ class Squad:
         threads: int,
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
         planned.point(self, weights, gradients, own)
-        done = planned.step(self, _plain(factors), threads)
+        done = planned.step(self, alike(factors), threads)
         if done.skipped is not None:
-            skipped = _asked(done.skipped, self.size)
+            skipped = one_each(done.skipped, self.size)
         else:
             skipped = None
         if skipped is None:
@@ -197,7 +195,7 @@ class Squad:
             planned.counts += ~skipped
         if done.shared:
             self.shared = dict(done.shared)
-        clipped = None if done.clipped is False else _asked(done.clipped, self.size)
+        clipped = None if done.clipped is False else one_each(done.clipped, self.size)
         return clipped, skipped
 
     # What surrounds it.
@@ -230,7 +228,7 @@ class Squad:
                 for name in names:
                     mine = weights[name]
                     found[name] = rule.evaluated(
-                        mine, self.states[name], spread(_in_torch(values, mine), mine)
+                        mine, self.states[name], spread(in_torch(values, mine), mine)
                     )
         return found
 
@@ -291,149 +289,14 @@ class Squad:
         """Keep only these of the replicas; they lie elsewhere now."""
         places = torch.from_numpy(kept)
         self.where = where
-        self.groups = [g._replace(values=_chosen(g.values, kept)) for g in self.groups]
+        self.groups = [g._replace(values=chosen(g.values, kept)) for g in self.groups]
         self.states = {
             n: type(s)(*(x.index_select(0, places.to(x.device)) for x in s)) for n, s in self.states.items()
         }
         self.counts = {n: x[kept] for n, x in self.counts.items()}
-        self.shared = {n: type(x)(*(_at(y, kept) for y in x)) for n, x in self.shared.items()}
+        self.shared = {n: type(x)(*(at(y, kept) for y in x)) for n, x in self.shared.items()}
         self.skipped, self.skipped_in_a_row = self.skipped[kept], self.skipped_in_a_row[kept]
         self._planned = {}
-
-
-class _Planned:
-    """A step of a squad as it was laid out for kernels, and what is left to torch."""
-
-    def __init__(self, squad: Squad, weights: Named, gradients: Named) -> None:
-        names, rows = [], []
-        count = squad.size
-        for place, (rule, own, values) in enumerate(squad.groups):
-            for name in own:
-                if name in gradients:  # the first replicas of a stack are of the kind of any
-                    p, g = weights[name][:count], gradients[name][:count]
-                    rows.append(Row(rule, p, g, squad.states[name], 1, values, True, 1.0, place))
-                    names.append(name)
-        chosen = _traceable(rows, squad.shared)
-        self.plan: Plan | None = None
-        if chosen:
-            self.plan = Plan([rows[place] for place in chosen], squad.shared)
-            self.names = [names[chosen[place]] for place in self.plan.order]
-            # One array for all, of which the counts of each parameter are a row from now on.
-            self.counts = np.stack([squad.counts[name] for name in self.names])
-            squad.counts |= dict(zip(self.names, self.counts, strict=True))
-            self.fields: list[tuple[str, tuple[int, ...]]] = []
-            at = 0
-            for index, part in enumerate(self.plan.parts):
-                self.plan.value(index, rows[chosen[part.places[0]]].values)
-                self.fields += [(name, part.kind.fields) for name in self.names[at : at + part.count]]
-                at += part.count
-        taken = set(chosen)
-        self.rest = [name for place, name in enumerate(names) if place not in taken]
-        self._known: list[int] = []
-
-    def point(self, squad: Squad, weights: Named, gradients: Named, own: bool) -> None:
-        """Tell the plan where everything lies now."""
-        assert self.plan is not None
-        slopes = [gradients[name] for name in self.names]
-        fixed = [
-            x
-            for name, fields in self.fields
-            for x in (weights[name], *(squad.states[name][field] for field in fields))
-        ]
-        addresses = [x.data_ptr() for x in (*fixed, *slopes)]
-        if addresses != self._known:
-            self._known = addresses
-            count = len(fixed)
-            given = np.array(addresses[:count]), np.array(addresses[count:])
-            self.plan.point(*given, squad.where, None if own else squad.where)
-
-    def step(self, squad: Squad, factor: Any, threads: int) -> Moved:
-        """Have the plan take a step; numbers of which there is one a replica are read and written back."""
-        assert self.plan is not None
-        plan, singles, at = self.plan, {}, 0
-        t = _plain(self.counts + 1)
-        alike = not isinstance(t, np.ndarray)
-        ts = [t] * len(plan.parts) if alike else np.split(t, np.cumsum([p.count for p in plan.parts])[:-1])
-        for index, part in enumerate(plan.parts):
-            names = self.names[at : at + part.count]
-            for field, number in enumerate(part.kind.family.numbers):
-                if number:
-                    kept = [squad.states[n][field].double().numpy().reshape(-1) for n in names]
-                    singles[index, field] = np.stack(kept)
-            at += part.count
-        done = plan.step(ts, [1.0] * len(plan.parts), singles, squad.shared, factor, threads)
-        at = 0
-        for index, part in enumerate(plan.parts):
-            names = self.names[at : at + part.count]
-            at += part.count
-            for field, number in enumerate(part.kind.family.numbers):
-                if number and (index, field) in done.singles:
-                    new = np.broadcast_to(np.asarray(done.singles[index, field], float), part.shape)
-                    for name, numbers in zip(names, new, strict=True):
-                        buffer = squad.states[name][field]
-                        buffer.copy_(torch.from_numpy(numbers.copy()).view(buffer.shape))
-        return done
-
-
-def _traceable(rows: Sequence[Row], shared: Mapping[str, Any]) -> list[int]:
-    """Return the places of rows that kernels can move: all or none where something sees all at once."""
-    if not machine.available():
-        return []
-    found = []
-    for place, row in enumerate(rows):
-        try:
-            kind = kind_of(row)
-        except Untraceable:
-            continue
-        if kernels.traceable(kind, row.values, shared):
-            found.append(place)
-    together = any(row.rule.transforms or row.rule.partial for row in rows)
-    return [] if together and len(found) < len(rows) else found
-
-
-def _stacked(rule: Rule, each: Sequence[Values]) -> Values:
-    """Return hyperparameters of several replicas as one record: what all have in common stays a number."""
-
-    def column(xs: tuple[Any, ...]) -> Any:
-        if isinstance(xs[0], tuple):
-            return tuple(column(entries) for entries in zip(*xs, strict=True))
-        if all(x == xs[0] for x in xs):
-            return xs[0]
-        return np.array(xs, np.float64)
-
-    return rule.values(
-        {name: column(xs) for name, xs in zip(rule.hyper, zip(*each, strict=True), strict=True)}
-    )
-
-
-def _mapped(values: Values, change: Any) -> Values:
-    return type(values)(*(tuple(map(change, x)) if isinstance(x, tuple) else change(x) for x in values))
-
-
-def _in_torch(values: Values, like: Tensor) -> Values:
-    return _mapped(
-        values, lambda x: torch.as_tensor(x, device=like.device) if isinstance(x, np.ndarray) else x
-    )
-
-
-def _chosen(values: Values, kept: np.ndarray) -> Values:
-    return _mapped(values, lambda x: _at(x, kept))
-
-
-def _at(x: Any, kept: np.ndarray) -> Any:
-    return np.asarray(x)[kept] if np.ndim(x) else x
-
-
-def _plain(x: np.ndarray) -> Any:
-    """Return one number where all are alike."""
-    first = x.flat[0]
-    return first.item() if (x == first).all() else x
-
-
-def _asked(x: Any, count: int) -> np.ndarray:
-    """Return one answer a replica in NumPy."""
-    array = x.cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
-    return np.broadcast_to(array.reshape(-1) if array.ndim else array, count)
 
 
 def _within(x: Tensor, stack: Tensor) -> bool:
