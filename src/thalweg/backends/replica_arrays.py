@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
+from math import inf, prod
 from typing import Any, NamedTuple
 
-from torch import Tensor
 from torch.fx import Node
 
 from thalweg.backends.replica_loops import Gather
@@ -21,10 +20,9 @@ from thalweg.backends.replica_values import (
     cast,
     dtype_of,
     expression,
+    fresh,
     iota,
     row_major,
-    shape_of,
-    table,
     value_of,
     where,
 )
@@ -37,24 +35,33 @@ class Call(NamedTuple):
     steps: Steps
     node: Node
     turned: bool  # whether the result is wanted transposed
+    back: int  # which axis of the operands is that of the replicas, counted from the last
+    gone: list[int]  # the axes that were asked for, counted from the last
 
     @property
     def dtype(self) -> str:
         """The type of the result."""
-        return dtype_of(self.node.meta["val"])
+        meta = self.node.meta["val"]
+        return dtype_of(meta[0] if isinstance(meta, tuple | list) else meta)
 
     def axes(self, rank: int, dim: Any) -> list[int]:
-        """Return axes of one replica."""
+        """Return axes along which entries of one replica meet."""
         given = [dim] if isinstance(dim, int) else list(dim or range(rank))
         axes = [d % rank for d in given]
-        if 0 in axes:
+        if rank - self.back in axes:
             raise Untraceable(f"What is compiled must keep replicas apart; got: {self.node.target}.")
-        return [d - 1 for d in axes]
+        self.gone[:] = [rank - d for d in axes]
+        return axes
+
+    def left(self, rank: int) -> int:
+        """Return the axis of the replicas in a result of that rank, counted from the last."""
+        given = self.node.args[0].meta["val"].dim() if self.gone else rank  # type: ignore[union-attr]
+        return self.back - sum(d < self.back for d in self.gone) if rank < given else self.back
 
     def input(self, x: Any, place: int = 0) -> tuple[Value, int]:
-        """Return an operand, and its axes, that of the replicas counted."""
+        """Return an operand, and how many axes it has."""
         rank = self.node.args[place].meta["val"].dim()  # type: ignore[union-attr]
-        return value_of(x, rank), rank
+        return value_of(x), rank
 
 
 def _exponentials(call: Call, x: Any, dim: int) -> tuple[Value, Value]:
@@ -72,9 +79,8 @@ def _sum(call: Call, x: Any, dim: Any = None, keepdim: bool = False, *, dtype: A
     value, rank = call.input(x)
     value, axes = cast(value, call.dtype), call.axes(rank, dim)
     if isinstance(value, Splat):  # how many examples there are, say
-        return Splat(
-            value.number * prod(value.shape[i] for i in axes), shape_of(call.node.meta["val"]), value.dtype
-        )
+        kept = [1 if i in axes else n for i, n in enumerate(value.shape) if keepdim or i not in axes]
+        return Splat(value.number * prod(value.shape[i] for i in axes), tuple(kept), value.dtype)
     return call.steps.reduced("add", value, axes, keepdim)
 
 
@@ -129,8 +135,22 @@ def _log_softmax(call: Call, x: Any, dim: int, half: bool) -> Value:
 
 
 def _softmax(call: Call, x: Any, dim: int, half: bool) -> Value:
-    shifted, total = _exponentials(call, x, dim)
-    return exp(shifted) / total
+    value, rank = call.input(x)
+    axes = call.axes(rank, dim)
+    value = call.steps.stored(cast(value, call.dtype))
+    power = call.steps.stored(exp(value - call.steps.reduced("max", value, axes)))
+    return power / call.steps.reduced("add", power, axes)
+
+
+def _safe_softmax(call: Call, x: Any, dim: int, dtype: Any = None) -> Value:
+    """Return a softmax that is 0 where all is minus infinity."""
+    value, rank = call.input(x)
+    axes = call.axes(rank, dim)
+    value = call.steps.stored(cast(value, call.dtype))
+    largest = call.steps.reduced("max", value, axes)
+    power = call.steps.stored(exp(value - where(expression("eq", largest, -inf), 0, largest)))
+    total = call.steps.reduced("add", power, axes)
+    return where(expression("eq", total, 0), 0, power / total)
 
 
 def _logsumexp(call: Call, x: Any, dim: Any, keepdim: bool = False) -> Value:
@@ -174,25 +194,25 @@ def _gather(call: Call, x: Any, dim: int, index: Any, sparse_grad: bool = False)
     return Expr("gather", (cast(places, "int64"),), places.shape, found.dtype, detail)
 
 
-def _index(call: Call, x: Any, indices: Sequence[Any]) -> Value:
-    if not isinstance(x, Tensor) or x.dim() != 1 or len(indices) != 1 or not isinstance(indices[0], Value):
-        raise Untraceable("What is indexed must be a constant of one axis.")
-    places = cast(indices[0], "int64")
-    if indices[0].dtype in ("bool", "uint8"):
-        raise Untraceable("An index must be whole numbers; got truths.")
-    found = table(x)
-    places = where(places < 0, places + x.shape[0], places)
-    detail = Gather(found, (0,) * len(places.shape), 1, x.shape[0])
-    return Expr("gather", (places,), places.shape, found.dtype, detail)
+def _names_rows(places: Value, axis: int) -> bool:
+    """Tell whether indices along an axis are the same for all entries of the last one."""
+    if not isinstance(places, View) or len(places.shape) != 3 or places.dtype != "int64":
+        return False
+    return axis == 1 and places.strides[2] == 0
 
 
 def _scatter(call: Call, x: Any, dim: int, index: Any, source: Any, add: bool = False) -> Value:
     value, rank = call.input(x)
     places, _ = call.input(index, 2)
     axis = call.axes(rank, dim)[0]
+    if add and _names_rows(places, axis) and value.shape[0] == 1:
+        rows = call.steps.stored(places), call.steps.stored(value_of(source))
+        target = call.steps.store(fresh(value.shape, value.dtype), value)
+        call.steps.add_rows(target.first, rows[0].first, rows[1].first)
+        return target
     if places.shape != tuple(1 if i == axis else n for i, n in enumerate(value.shape)):
         raise Untraceable("What is scattered must have one entry along the axis.")
-    given = cast(value_of(source, rank), value.dtype)
+    given = cast(value_of(source), value.dtype)
     hit = expression("eq", iota(value.shape[axis], len(value.shape) - 1 - axis), cast(places, "int64"))
     return where(hit, value + given if add else given, value)
 
@@ -201,12 +221,14 @@ def _scatter_add(call: Call, x: Any, dim: int, index: Any, source: Any) -> Value
     return _scatter(call, x, dim, index, source, add=True)
 
 
-def _bmm(call: Call, x: Any, y: Any) -> Value:
-    return call.steps.product(call.input(x)[0], call.input(y, 1)[0], call.turned)
+def _bmm(call: Call, x: Any, y: Any, turned: bool | None = None) -> Value:
+    if call.back != 3:  # replicas are rows of one product, or what it adds up
+        raise Untraceable(f"What is compiled must keep replicas apart; got: {call.node.target}.")
+    return call.steps.product(value_of(x), value_of(y), call.turned if turned is None else turned)
 
 
 def _baddbmm(call: Call, z: Any, x: Any, y: Any, *, beta: float = 1, alpha: float = 1) -> Value:
-    made = call.steps.product(call.input(x, 1)[0], call.input(y, 2)[0], turned=False)
+    made = _bmm(call, x, y, turned=False)
     scaled: Value = made if alpha == 1 else made * alpha
     if beta == 0:
         return scaled
@@ -214,16 +236,16 @@ def _baddbmm(call: Call, z: Any, x: Any, y: Any, *, beta: float = 1, alpha: floa
     return (added if beta == 1 else added * beta) + scaled
 
 
-def _last(rank: int, shape: Sequence[int]) -> list[int]:
-    if rank - 1 < len(shape):
+def _last(call: Call, rank: int, shape: Sequence[int]) -> list[int]:
+    if call.back <= len(shape):
         raise Untraceable("A norm must be of one replica; got one of all together.")
-    return list(range(rank - 1 - len(shape), rank - 1))
+    return list(range(rank - len(shape), rank))
 
 
 def _layer_norm(call: Call, x: Any, shape: Sequence[int], weight: Any, bias: Any, eps: float) -> Any:
     given, rank = call.input(x)
     value = call.steps.stored(given)
-    axes = _last(rank, shape)
+    axes = _last(call, rank, shape)
     count = prod(shape)
     mean = call.steps.stored(call.steps.reduced("add", value, axes) / count)
     centred = value - mean
@@ -231,9 +253,9 @@ def _layer_norm(call: Call, x: Any, shape: Sequence[int], weight: Any, bias: Any
     rate = call.steps.stored(1 / expression("sqrt", variance + eps))
     result = (value - mean) * rate
     if weight is not None:
-        result = result * value_of(weight, rank)
+        result = result * value_of(weight)
     if bias is not None:
-        result = result + value_of(bias, rank)
+        result = result + value_of(bias)
     return call.steps.stored(result), mean, rate
 
 
@@ -251,12 +273,12 @@ def _layer_norm_backward(
     if weight is not None or bias is not None or list(mask) != [True, False, False]:
         raise Untraceable("A norm must be of replicas of their own weights.")
     given, rank = call.input(g)
-    axes, count = _last(rank, shape), prod(shape)
-    gradient, value = call.steps.stored(given), value_of(x, rank)
-    normal = call.steps.stored((value - value_of(mean, rank)) * value_of(rate, rank))
+    axes, count = _last(call, rank, shape), prod(shape)
+    gradient, value = call.steps.stored(given), value_of(x)
+    normal = (value - value_of(mean)) * value_of(rate)
     total = call.steps.reduced("add", gradient, axes) / count
     along = call.steps.reduced("add", gradient * normal, axes) / count
-    return call.steps.stored((gradient - total - normal * along) * value_of(rate, rank)), None, None
+    return call.steps.stored((gradient - total - normal * along) * value_of(rate)), None, None
 
 
 # By torch's name.
@@ -271,11 +293,11 @@ ARRAYS: dict[str, Callable[..., Any]] = {
     "argmin": _argmin,
     "_log_softmax": _log_softmax,
     "_softmax": _softmax,
+    "_safe_softmax": _safe_softmax,
     "logsumexp": _logsumexp,
     "_log_softmax_backward_data": _log_softmax_backward_data,
     "_softmax_backward_data": _softmax_backward_data,
     "gather": _gather,
-    "index": _index,
     "scatter": _scatter,
     "scatter_add": _scatter_add,
     "bmm": _bmm,

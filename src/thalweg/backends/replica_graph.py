@@ -1,7 +1,8 @@
 """Follow a graph of torch's through one replica: which loops and products it takes, on which memory.
 
-Axis 0 of everything that follows from an input is that of the replicas. It is left out here; what would mix
-replicas is refused. What follows from constants alone is computed at once, by torch.
+One axis of everything that follows from an input is that of the replicas (`replica_axes`); here it is as long
+as it is for one of them. What would mix replicas is refused. What follows from constants alone is computed at
+once, by torch.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from thalweg.backends import replica_axes as axes
 from thalweg.backends.replica_arrays import ARRAYS, Call
+from thalweg.backends.replica_image_calls import IMAGES
 from thalweg.backends.replica_ops import COMPARISONS, FORMULAS, FULL, GIVEN, LOGIC, SAME, VIEWS
+from thalweg.backends.replica_pieces import PIECES, Place, Shifted, shift
 from thalweg.backends.replica_steps import Machine, Steps
 from thalweg.backends.replica_values import (
     LARGEST_CONSTANT,
@@ -31,13 +35,12 @@ from thalweg.backends.replica_values import (
     fresh,
     name_of,
     row_major,
-    shape_of,
+    uniform,
     value_of,
     where,
 )
 from thalweg.backends.symbols import Untraceable
 
-FAR = 1 << 40  # a stride that no array has: it tells the axis of the replicas
 LARGEST_EXPRESSION = 32  # operations that are computed together
 
 
@@ -58,12 +61,16 @@ class Lowered:
         self.inputs: list[View] = []
         self.outputs: list[View] = []
         self.known: dict[Node, Any] = {}
+        self.back: dict[Node, int] = {}  # where the axis of the replicas is, counted from the last: 1, 2, …
+        self.backs: dict[Node, Sequence[int]] = {}  # likewise, of each of several results
         self.order = {node: i for i, node in enumerate(graph.graph.nodes)}
+        self.alike: set[Node] = set()  # constants of the shape of something that replicas have
         self.roots: dict[Node, Node] = {}  # whose memory a node sees
         self.turned = _turned(graph)
         self.replicas = 0
         for node in graph.graph.nodes:
             self._follow(node)
+        self.work.prune()
 
     # What a node is.
 
@@ -96,15 +103,20 @@ class Lowered:
             raise Untraceable(
                 f"An input must have a leading axis of {self.replicas} replicas; got {tuple(meta.shape)}."
             )
-        shape, dtype = shape_of(meta), dtype_of(meta)
+        shape, dtype = self._shape(meta, meta.dim()), dtype_of(meta)
         view = View(Buffer(0, "input", len(self.inputs)), 0, shape, row_major(shape), dtype)
         self.inputs.append(view)
-        self.known[node] = view
+        self.known[node], self.back[node] = view, meta.dim()
+
+    def _shape(self, meta: Tensor, back: int) -> tuple[int, ...]:
+        return axes.of_one(tuple(meta.shape), back, self.replicas)
 
     def _called(self, node: Node) -> Any:
         if node.target is operator.getitem:
             source: Any = node.args[0]
             self.roots[node] = self.roots[source]
+            backs = self.backs.get(source)
+            self.back[node] = self.back.get(source, 0) if backs is None else backs[int(node.args[1])]  # type: ignore[arg-type]
             return self._kept(node, self.known[source][node.args[1]])
         target: Any = node.target
         if not isinstance(target, torch._ops.OpOverload):
@@ -119,6 +131,15 @@ class Lowered:
         arguments = torch.fx.map_arg((node.args, node.kwargs), lambda n: self.known[n])
         batched = [n for n in node.all_input_nodes if not isinstance(self.known[n], Tensor)]
         self.roots[node] = node
+        if batched or any(n in self.alike for n in node.all_input_nodes):
+            self.alike.add(node)
+        if name in FULL or name in GIVEN:
+            if mutable:
+                self._overwritten(node)
+            made = self._full(node, name, arguments[0])
+            if mutable:
+                self.known[node.args[0]] = made  # type: ignore[index]
+            return made
         if not batched:
             if mutable:
                 raise Untraceable(f"What is compiled must not write into constants; got: {target}.")
@@ -127,9 +148,10 @@ class Lowered:
             self._overwritten(node)
         elif name in VIEWS:
             self.roots[node] = self.roots[batched[0]]
-        result = self._lowered(node, name, *arguments)
+        result = self._lowered(node, name, batched, *arguments)
         if mutable:
-            self.known[node.args[0]] = result  # type: ignore[index]
+            changed: Any = node.args[0]
+            self.known[changed], self.back[changed] = result, self.back[node]
         return result
 
     def _overwritten(self, node: Node) -> None:
@@ -144,18 +166,43 @@ class Lowered:
             if its is root and other not in (target, node) and any(self.order[u] > now for u in other.users):
                 raise Untraceable(f"What is compiled must not be seen twice and changed; got: {node.target}.")
 
-    def _lowered(self, node: Node, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _lowered(
+        self, node: Node, name: str, batched: list[Node], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         if name in VIEWS:
             return self._viewed(node, args, kwargs)
+        if name == "add" and (step := shift(args, self.replicas, self.back[batched[0]])) and not kwargs:
+            self.back[node] = self.back[batched[0]]
+            return Shifted(args[0], step)
         meta = node.meta["val"]
-        made = self._made(node, name, args, kwargs)
+        example = meta[0] if isinstance(meta, tuple | list) else meta
+        made: Any
+        if name in PIECES or name in IMAGES:
+            place = Place(
+                self.work, node, self.replicas, {n: self.back.get(n, 0) for n in node.all_input_nodes}
+            )
+            if name in PIECES:
+                made, back = PIECES[name](place, *args, **kwargs)
+            else:
+                made, self.backs[node] = IMAGES[name](place, *args, **kwargs)
+                back = self.backs[node][0]
+        else:
+            back = axes.common({self.back[n] for n in batched})
+            args, kwargs = torch.fx.node.map_aggregate((args, kwargs), lambda x: self._shared(x, back))
+            call = Call(self.work, node, node in self.turned, back, [])
+            made = self._made(call, node, name, args, kwargs)
+            back = call.left(example.dim())
+        self.back[node] = back
         if isinstance(meta, Tensor) and not isinstance(made, Tensor):
-            if meta.dim() == 0 or meta.shape[0] != self.replicas:
-                raise Untraceable(f"What is compiled must keep replicas apart; got: {node.target}.")
-            made = _spread(made, shape_of(meta))
-            if made.shape != shape_of(meta) or made.dtype != dtype_of(meta):
-                raise Untraceable(f"{node.target} must give {shape_of(meta)}; got {made.shape}.")
+            shape = self._shape(meta, back)
+            made = _spread(made, shape)
+            if made.shape != shape or made.dtype != dtype_of(meta):
+                raise Untraceable(f"{node.target} must give {shape}; got {made.shape}.")
         return self._kept(node, made)
+
+    def _shared(self, x: Any, back: int) -> Any:
+        """Return a constant for one replica."""
+        return axes.shared(x, back, self.replicas) if isinstance(x, Tensor) else x
 
     def _kept(self, node: Node, made: Any) -> Any:
         """Store what several others need, and what has grown long."""
@@ -163,37 +210,33 @@ class Lowered:
             return self.work.stored(made)
         return made
 
-    def _made(self, node: Node, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _made(self, call: Call, node: Node, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if name in ARRAYS:
-            return ARRAYS[name](Call(self.work, node, node in self.turned), *args, **kwargs)
-        if name in FULL or name in GIVEN:
-            return self._full(node, name, args)
-        meta = node.meta["val"]
-        example = meta[0] if isinstance(meta, tuple | list) else meta
-        rank, dtype = example.dim(), dtype_of(example)
+            return ARRAYS[name](call, *args, **kwargs)
+        dtype = call.dtype
         if name in SAME:
-            return value_of(args[0], rank)
+            return value_of(args[0])
         if name == "_to_copy":
-            return cast(value_of(args[0], rank), dtype)
+            return cast(value_of(args[0]), dtype)
         if name == "copy":
-            return _spread(cast(value_of(args[1], rank), dtype), shape_of(meta))
+            return _spread(cast(value_of(args[1]), dtype), self._shape(node.meta["val"], call.back))
         if name in FORMULAS:
             if dtype in ("bool", "uint8") and name != "mul":
                 raise Untraceable(f"{node.target} must be of numbers with a sign; got {dtype}.")
-            named = {key: self._operand(x, rank, dtype) for key, x in kwargs.items()}
-            return FORMULAS[name](*(self._operand(x, rank, dtype) for x in args), **named)
+            named = {key: _operand(x, dtype) for key, x in kwargs.items()}
+            return FORMULAS[name](*(_operand(x, dtype) for x in args), **named)
         if name in COMPARISONS:
             common = self._common(node)
-            return expression(name, *(cast(value_of(x, rank), common) for x in args))
+            return expression(name, *(cast(value_of(x), common) for x in args))
         if name in LOGIC:
             if name.startswith("bitwise") and dtype != "bool":
                 raise Untraceable(f"{node.target} must be of truths; got {dtype}.")
-            return expression(LOGIC[name], *(cast(value_of(x, rank), "bool") for x in args))
+            return expression(LOGIC[name], *(cast(value_of(x), "bool") for x in args))
         if name == "where":
-            condition, x, y = (value_of(z, rank) for z in args)
+            condition, x, y = (value_of(z) for z in args)
             return where(cast(condition, "bool"), cast(x, dtype), cast(y, dtype))
         if name == "masked_fill":
-            x, mask, number = (value_of(z, rank) for z in args)
+            x, mask, number = (value_of(z) for z in args)
             return where(cast(mask, "bool"), cast(number, dtype), x)
         raise Untraceable(f"An operation must be known to be compiled; got: {node.target}.")
 
@@ -204,16 +247,9 @@ class Lowered:
             number = number.item()
         if not isinstance(number, bool | int | float):
             raise Untraceable(f"{node.target} must be given a number; got {type(number).__name__}.")
-        if meta.dim() == 0 or meta.shape[0] != self.replicas:  # the same for all replicas
-            return torch.full((), number, dtype=meta.dtype).expand(meta.shape)
-        return Splat(number, shape_of(meta), dtype_of(meta))
+        return torch.full((), number, dtype=meta.dtype).expand(meta.shape)
 
     # Operands.
-
-    def _operand(self, x: Any, rank: int, dtype: str) -> Any:
-        if isinstance(x, Value | Tensor):
-            return cast(value_of(x, rank), dtype)
-        return x
 
     def _common(self, node: Node) -> str:
         """Return the type in which torch compares two operands."""
@@ -226,12 +262,16 @@ class Lowered:
         if isinstance(x, Expr):
             if node.target in (torch.ops.aten.detach.default, torch.ops.aten.alias.default):
                 return x if len(node.users) == 1 else self.work.stored(x)
+            source: Any = node.args[0]
+            if (found := axes.through(node, x, self.back[source], self.replicas, rest, kwargs)) is not None:
+                made, self.back[node] = found
+                return made if isinstance(made, list) else self._kept(node, made)
             x = self.work.stored(x)
-        if isinstance(x, Splat):
-            metas = node.meta["val"]
-            several = isinstance(metas, tuple | list)
-            made = [Splat(x.number, shape_of(m), x.dtype) for m in (metas if several else [metas])]
-            return made if several else made[0]
+        if isinstance(x, Shifted):
+            seen = self._viewed(node, (x.value, *rest), kwargs)
+            return (
+                [Shifted(each, x.step) for each in seen] if isinstance(seen, list) else Shifted(seen, x.step)
+            )
         try:
             seen = self._seen(node, x, rest, kwargs)
         except RuntimeError:  # as it does not lie here where torch would have put it
@@ -239,19 +279,10 @@ class Lowered:
         return seen
 
     def _seen(self, node: Node, x: View, rest: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        target: Any = node.target
-        dtype = getattr(torch, x.dtype)
-        model = torch.empty_strided((self.replicas, *x.shape), (FAR, *x.strides), dtype=dtype, device="meta")
-        found = target(model, *rest, **kwargs)
-        several = isinstance(found, tuple | list)
-        views = []
-        for each in found if several else [found]:
-            apart = each.dim() and each.shape[0] == self.replicas
-            if not apart or (self.replicas > 1 and each.stride(0) != FAR) or FAR in each.stride()[1:]:
-                raise Untraceable(f"What is compiled must keep replicas apart; got: {target}.")
-            offset = x.offset + each.storage_offset()
-            views.append(View(x.buffer, offset, shape_of(each), tuple(each.stride()[1:]), x.dtype))
-        return views if several else views[0]
+        source: Any = node.args[0]
+        found, back = axes.seen(node, x, self.back[source], self.replicas, rest, kwargs)
+        self.back[node] = back
+        return found
 
     # Results.
 
@@ -259,10 +290,12 @@ class Lowered:
         given = node.args[0]
         for x in given if isinstance(given, tuple | list) else [given]:
             value = self.known[x] if isinstance(x, Node) else None
-            if isinstance(value, Tensor) and value.dim() and value.stride(0) == 0:  # one for all replicas
-                value = _spread(value_of(value, value.dim()), shape_of(value))
-            if not isinstance(value, Value):
+            if isinstance(value, Tensor) and value.dim() and (x in self.alike or not value.stride(0)):
+                value = value_of(axes.shared(value, value.dim(), self.replicas)[:1])
+            elif not isinstance(value, Value):
                 raise Untraceable("A result must follow from what differs between replicas.")
+            elif not isinstance(x, Node) or self.back[x] != len(value.shape) or value.shape[0] != 1:
+                raise Untraceable(f"What is compiled must keep replicas apart; got a result of {x}.")
             place = len(self.outputs)
             if isinstance(value, View) and value.whole and value.buffer.home == "scratch":
                 view = value
@@ -295,8 +328,14 @@ def _turned(graph: GraphModule) -> set[Node]:
 def _constant(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     made = target(*args, **kwargs)
     if isinstance(made, Tensor) and made.numel() > LARGEST_CONSTANT and any(made.stride()):
-        raise Untraceable(f"A constant must be small; got {made.numel()} numbers.")
+        if (number := uniform(made)) is None:
+            raise Untraceable(f"A constant must be small; got {made.numel()} numbers.")
+        made = torch.full((), number, dtype=made.dtype).expand(made.shape)
     return made
+
+
+def _operand(x: Any, dtype: str) -> Any:
+    return cast(value_of(x), dtype) if isinstance(x, Value | Tensor) else x
 
 
 def _spread(x: Value, shape: tuple[int, ...]) -> Value:

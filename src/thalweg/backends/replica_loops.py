@@ -13,7 +13,9 @@ from typing import NamedTuple
 
 from thalweg.backends.replica_math import Lanes
 from thalweg.backends.replica_text import TYPES, Writer, first, floating, literal, numbers, suffix, vector
-from thalweg.backends.replica_values import Expr, Splat, Value, View, distinct
+from thalweg.backends.replica_values import Expr, Splat, Value, View, distinct, examples
+
+SHORT = 6  # parts of an expression that is short
 
 
 def views(value: Value) -> list[View]:
@@ -74,12 +76,14 @@ def reduce(target: View, value: Value, reduced: Sequence[bool], operation: str, 
     kind, dtype = TYPES[value.dtype][1], value.dtype
     whole = vector(kind, lanes)
     unit = literal(_unit(operation, dtype), dtype)
-    cell = out.cell(whole)
+    # several columns at once, as a sum waits for its last addition; long expressions fill the registers
+    many = 4 if axes.kept[-1] and len(distinct(value)) <= SHORT else 1
+    cells = [out.cell(whole) for _ in range(many)]
     reads = views(value)
     outer = [i for i, kept in enumerate(axes.kept[:-1]) if kept]
     inner = [i for i, kept in enumerate(axes.kept[:-1]) if not kept]
 
-    def accumulate(indices: dict[int, str], mask: str | None, last: str) -> None:
+    def accumulate(cell: str, indices: dict[int, str], mask: str | None, last: str) -> None:
         ordered = [indices[i] for i in range(len(axes.sizes) - 1)] + [last]
         body = _Body(out, lanes, axes, ordered, mask, reads)
         new = body.value(value)
@@ -88,32 +92,68 @@ def reduce(target: View, value: Value, reduced: Sequence[bool], operation: str, 
         old = out.new(f"load {whole}, ptr {cell}")
         out.do(f"store {whole} {body.lanes.apply(operation, dtype, old, new)}, ptr {cell}")
 
-    def start() -> None:
+    def start(cell: str) -> None:
         out.do(f"store {whole} {out.splat(kind, unit, lanes)}, ptr {cell}")
 
     with ExitStack() as stack:
         indices = {i: stack.enter_context(out.loop(axes.sizes[i])) for i in outer}
         if axes.kept[-1]:  # lanes are columns
 
-            def column(j: str, mask: str | None) -> None:
-                start()
+            def columns(places: list[tuple[str, str | None]]) -> None:
+                for cell, _ in zip(cells, places, strict=False):
+                    start(cell)
                 with ExitStack() as nested:
                     more = {i: nested.enter_context(out.loop(axes.sizes[i])) for i in inner}
-                    accumulate(indices | more, mask, j)
-                ordered = [indices.get(i, "0") for i in range(len(axes.sizes) - 1)] + [j]
-                body = _Body(out, lanes, axes, ordered, mask, reads)
-                body.store(target, out.new(f"load {whole}, ptr {cell}"))
+                    for cell, (j, mask) in zip(cells, places, strict=False):
+                        accumulate(cell, indices | more, mask, j)
+                for cell, (j, mask) in zip(cells, places, strict=False):
+                    ordered = [indices.get(i, "0") for i in range(len(axes.sizes) - 1)] + [j]
+                    body = _Body(out, lanes, axes, ordered, mask, reads)
+                    body.store(target, out.new(f"load {whole}, ptr {cell}"))
 
-            _chunks(out, axes.sizes[-1], lanes, column)
+            _groups(out, axes.sizes[-1], lanes, many, columns)
         else:  # lanes are parts of a sum
-            start()
+            start(cells[0])
             with ExitStack() as nested:
                 more = {i: nested.enter_context(out.loop(axes.sizes[i])) for i in inner}
-                _chunks(out, axes.sizes[-1], lanes, lambda j, mask: accumulate(indices | more, mask, j))
-            total = _across(out, operation, dtype, lanes, out.new(f"load {whole}, ptr {cell}"))
+                all_indices = indices | more
+                _chunks(
+                    out, axes.sizes[-1], lanes, lambda j, mask: accumulate(cells[0], all_indices, mask, j)
+                )
+            total = _across(out, operation, dtype, lanes, out.new(f"load {whole}, ptr {cells[0]}"))
             ordered = [indices.get(i, "0") for i in range(len(axes.sizes) - 1)] + ["0"]
             place = _Body(out, lanes, axes, ordered, None, reads).place("%x0", target)
             out.do(f"store {kind} {total}, ptr {place}")
+    return out
+
+
+def add_rows(target: View, index: View, source: View, width: int) -> Writer:
+    """Return a function of %x0 (a table), %x1 (indices of its rows) and %x2 (what is added), one by one."""
+    out = Writer()
+    kind, _, size = TYPES[target.dtype]
+    rows, columns = target.shape
+    lanes = _lanes(target, width)
+    whole = vector(kind, lanes)
+    with ExitStack() as stack:
+        indices = [stack.enter_context(out.loop(n)) for n in index.shape]
+        at = out.plus(*(out.times(i, s) for i, s in zip(indices, index.strides, strict=True)))
+        row = out.new(f"load i64, ptr {out.at('i64', '%x1', at)}")
+        inside = out.new(f"icmp ult i64 {row}, {rows}")
+        given = out.plus(*(out.times(i, s) for i, s in zip(indices, source.strides, strict=False)))
+        # what points outside is added to the first row as nothing, so that there is no branch
+        row = out.new(f"select i1 {inside}, i64 {row}, i64 0")
+        old_at, new_at = out.at(kind, "%x0", out.times(row, target.strides[0])), out.at(kind, "%x2", given)
+
+        def chunk(j: str, mask: str | None) -> None:
+            place = out.at(kind, old_at, j)
+            old = out.load(kind, place, lanes, size, mask)
+            new = out.load(kind, out.at(kind, new_at, j), lanes, size, mask)
+            name = "fadd" if floating(target.dtype) else "add"
+            total = out.new(f"{name} {whole} {old}, {new}")
+            total = out.new(f"select i1 {inside}, {whole} {total}, {whole} {old}")
+            out.store(kind, total, place, lanes, size, mask)
+
+        _chunks(out, columns, lanes, chunk)
     return out
 
 
@@ -155,6 +195,22 @@ def _chunks(out: Writer, size: int, lanes: int, write: Callable[[str, str | None
         write(str(whole), first(size - whole, lanes))
 
 
+def _groups(
+    out: Writer, size: int, lanes: int, many: int, write: Callable[[list[tuple[str, str | None]]], None]
+) -> None:
+    """Write what is done for so many vectors at once, and for those that are left over."""
+    whole = size // lanes
+    groups, rest = divmod(whole, many)
+    if groups:
+        with out.loop(groups * many * lanes, many * lanes) as j:
+            write([(out.plus(j, str(i * lanes)), None) for i in range(many)])
+    left: list[tuple[str, str | None]] = [(str((groups * many + i) * lanes), None) for i in range(rest)]
+    if size > whole * lanes:
+        left.append((str(whole * lanes), first(size - whole * lanes, lanes)))
+    if left:
+        write(left)
+
+
 def _axes(shape: tuple[int, ...], kept: list[bool], value: Value, target: View) -> _Axes:
     """Return the axes to run through: those of length 1 left out, and those that lie as one made one."""
     forms = {id(x): _strides(x, shape) for x in distinct(value).values() if _has_form(x)}
@@ -162,7 +218,8 @@ def _axes(shape: tuple[int, ...], kept: list[bool], value: Value, target: View) 
     sizes: list[int] = []
     kinds: list[bool] = []
     merged: dict[int, list[int]] = {key: [] for key in forms}
-    for axis, size in enumerate(shape):
+    for axis in _order(shape, value, target):
+        size = shape[axis]
         if size == 1:
             continue
         if (
@@ -181,6 +238,15 @@ def _axes(shape: tuple[int, ...], kept: list[bool], value: Value, target: View) 
     if not sizes:
         sizes, kinds, merged = [1], [True], {key: [1] for key in forms}
     return _Axes(sizes, kinds, merged)
+
+
+def _order(shape: tuple[int, ...], value: Value, target: View) -> list[int]:
+    """Return axes so that neighbours along the last lie side by side in memory."""
+    order = list(range(len(shape)))
+    if shape == target.shape:
+        return sorted(order, key=lambda axis: -target.strides[axis])
+    axis = examples(value)
+    return order if axis is None else [*(i for i in order if i != axis), axis]
 
 
 def _has_form(x: Value) -> bool:
@@ -294,4 +360,15 @@ class _Body:
         n = self.lanes.lanes
         if kind != register:
             value = self.out.new(f"zext {vector(register, n)} {value} to {vector(kind, n)}")
-        self.out.store(kind, value, self.place("%x0", target), n, size, self.mask)
+        if self.axes.forms[id(target)][-1] == 1:
+            self.out.store(kind, value, self.place("%x0", target), n, size, self.mask)
+            return
+        offsets = self.line(id(target))
+        self.out.call(
+            "void",
+            f"llvm.masked.scatter.{suffix(kind, n)}.v{n}p0",
+            (vector(kind, n), value),
+            (vector("ptr", n), self.out.new(f"getelementptr {kind}, ptr %x0, {vector('i64', n)} {offsets}")),
+            ("i32", str(size)),
+            (vector("i1", n), self.mask or self.lanes.constant(True, "bool")),
+        )

@@ -1,8 +1,8 @@
-"""Single operations on vectors of numbers, as text: arithmetic, and the functions exp, log and tanh.
+"""Single operations on vectors of numbers, as text: arithmetic, and the functions exp, log, tanh and erf.
 
 In float32 exp is 2ⁿ times a polynomial in x − n log 2, log a series in (m − 1)/(m + 1) for x = 2ⁿ m, and
-tanh follows from exp or, near 0, is a polynomial; each is within three units in the last place. What is left,
-and all of float64, is the C library's, one number at a time.
+tanh and erf follow from exp or, near 0, are polynomials; each is within three units in the last place. What
+is left, and all of float64, is the C library's, one number at a time.
 """
 
 from __future__ import annotations
@@ -20,6 +20,12 @@ EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.666
 LOG = (0.24279078841, 0.28498786688, 0.40000972152, 0.66666662693)
 # Cephes, tanhf: x + x³ P(x²) for |x| < 0.625.
 TANH = (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
+# N. Juffa's erff: x + x P(x²) for |x| ≤ 475/512; else 1 − exp(−|x| + |x| Q(|x|)).
+ERF = (-5.96761703e-4, 4.99119423e-3, -2.67681349e-2, 1.12819925e-1, -3.76125336e-1, 1.28379166e-1)
+ERF_FAR = (
+    *(-1.72853470e-5, 3.83197126e-4, -3.88396438e-3, 2.42546219e-2),
+    *(-1.06777877e-1, -6.34846687e-1, -1.28717512e-1),
+)
 
 
 class Lanes:
@@ -90,10 +96,14 @@ class Lanes:
                 return self.binary("xor", operands[0], self.constant(True, "bool"), "bool")
             case "where":
                 return self.select(operands[0], operands[1], operands[2], dtype)
-            case "exp" | "log" | "tanh" | "log1p" if dtype == "float32":
-                return {"exp": self.exp, "log": self.log, "tanh": self.tanh, "log1p": self.log1p}[operation](
-                    *operands
-                )
+            case "exp" | "log" | "tanh" | "log1p" | "erf" if dtype == "float32":
+                return {
+                    "exp": self.exp,
+                    "log": self.log,
+                    "tanh": self.tanh,
+                    "log1p": self.log1p,
+                    "erf": self.erf,
+                }[operation](*operands)
             case _:
                 return self.library(operation, dtype, operands)
 
@@ -155,20 +165,25 @@ class Lanes:
     def exp(self, x: str) -> str:
         """Return eˣ of float32."""
         x = self._f("where", self._f("gt", x, 89.0), 89.0, x)  # infinity; NaN stays
-        x = self._f("where", self._f("lt", x, -104.0), -104.0, x)  # zero
+        # What is zero is not computed: masked scores are many, and processors are slow where numbers vanish.
+        zero = self._f("lt", x, -104.0)
+        x = self._f("where", zero, 0.0, x)
+        y, whole = self._reduced(x)
+        half = self._i("ashr", whole, 1)  # in two steps, for what is below the smallest normal number
+        for part in (half, self._i("sub", whole, half)):
+            power = self._bits(self._i("shl", self._i("add", part, 127), 23), back=True)
+            y = self.out.new(f"fmul {self.kind('float32')} {y}, {power}")
+        return self._f("where", zero, 0.0, y)
+
+    def _reduced(self, x: str) -> tuple[str, str]:
+        """Return eˣ of float32 as a number near 1, and the power of two that it is to be multiplied with."""
         magic = 12582912.0  # 1.5 · 2²³: added, it rounds to a whole number, which its last bits then hold
         shifted = self._fma(x, 1.4426950408889634, magic)
         n = self.out.new(f"fsub {self.kind('float32')} {shifted}, {self.constant(magic, 'float32')}")
         r = self._fma(n, -0.693359375, x)
         r = self._fma(n, 2.12194440e-4, r)
         y = self._fma(self._polynomial(r, EXP), self._f("mul", r, r), r)
-        y = self._f("add", y, 1.0)
-        whole = self._i("sub", self._bits(shifted), 0x4B400000)
-        half = self._i("ashr", whole, 1)  # in two steps, for what is below the smallest normal number
-        for part in (half, self._i("sub", whole, half)):
-            power = self._bits(self._i("shl", self._i("add", part, 127), 23), back=True)
-            y = self.out.new(f"fmul {self.kind('float32')} {y}, {power}")
-        return y
+        return self._f("add", y, 1.0), self._i("sub", self._bits(shifted), 0x4B400000)
 
     def log(self, x: str) -> str:
         """Return the natural logarithm of float32."""
@@ -205,3 +220,15 @@ class Lanes:
         large = self._f("sub", 1.0, self._f("div", 2.0, power))
         large = self._f("where", self._f("lt", x, 0.0), self._f("neg", large), large)
         return self._f("where", self._f("lt", size, 0.625), small, large)
+
+    def erf(self, x: str) -> str:
+        """Return the error function of float32."""
+        size = self._f("abs", x)
+        size = self._f("where", self._f("gt", size, 4.0), 4.0, size)  # there it is 1; NaN stays
+        small = self._fma(self._polynomial(self._f("mul", x, x), ERF), x, x)
+        power = self._fma(self._polynomial(size, ERF_FAR), size, self._f("neg", size))
+        y, whole = self._reduced(power)  # neither far above 1 nor below the smallest number
+        rest = self._bits(self._i("add", self._bits(y), self._i("shl", whole, 23)), back=True)
+        large = self._f("sub", 1.0, rest)
+        large = self._f("where", self._f("lt", x, 0.0), self._f("neg", large), large)
+        return self._f("where", self._f("gt", size, 475 / 512), large, small)

@@ -15,7 +15,7 @@ PANEL = 128  # steps of k between two visits to memory: four vectors times 128 a
 
 
 class Product(NamedTuple):
-    """C (m × n) = A (m × k) B (k × n), or C += A B; rows of C are dense; strides count elements."""
+    """C (m × n) = A (m × k) B (k × n), several times; rows of C are dense; strides count elements."""
 
     m: int
     k: int
@@ -24,7 +24,8 @@ class Product(NamedTuple):
     b: tuple[int, int]
     c: int  # from one row of C to the next
     dtype: str
-    add: bool
+    times: int = 1
+    apart: tuple[int, int, int] = (0, 0, 0)  # from one C, A, B to the next
 
 
 def packed(work: Product, width: int) -> int:
@@ -42,12 +43,24 @@ def product(work: Product, width: int, registers: int) -> Writer:
         width: how many numbers a vector holds.
         registers: how many vectors the processor keeps.
     """
-    kind, _, size = TYPES[work.dtype]
     out = Writer()
+    kind = TYPES[work.dtype][0]
+    with out.loop(work.times) as z:
+        bases = [
+            out.at(kind, f"%x{i}", out.times(z, step) if work.times > 1 else "0")
+            for i, step in enumerate(work.apart)
+        ]
+        _one(out, work, bases, width, registers)
+    return out
+
+
+def _one(out: Writer, work: Product, bases: list[str], width: int, registers: int) -> None:
+    """Write one product: of the places of C, A and B."""
+    kind, _, size = TYPES[work.dtype]
     panel = _panel(work.k)
-    add = work.add
-    if work.k > panel and not add:
-        _clear(out, work, width)
+    add = False
+    if work.k > panel:
+        _clear(out, work, bases[0], width)
         add = True
     packing = packed(work, width) > 0
     row = _up(work.n, width) if packing else work.b[0]
@@ -56,18 +69,18 @@ def product(work: Product, width: int, registers: int) -> Writer:
         if work.k % panel and work.k > panel:
             rest = out.new(f"sub i64 {work.k}, {k0}")
             count = out.call("i64", "llvm.smin.i64", ("i64", rest), ("i64", str(panel)))
-        a = out.at(kind, "%x1", out.times(k0, work.a[1]))
-        b = out.at(kind, "%x2", out.times(k0, work.b[0]))
+        a = out.at(kind, bases[1], out.times(k0, work.a[1]))
+        b = out.at(kind, bases[2], out.times(k0, work.b[0]))
         if packing:
             _pack(out, work, b, count, width)
             b = "%x3"
-        for start, blocks, wide, tail in _columns(work.n, width, min(4, registers // 8)):
+        for start, blocks, wide, tail in columns(work.n, width, min(4, registers // 8)):
             with out.loop(blocks) as j:
                 column = out.plus(out.times(j, wide * width), str(start * width))
-                b_at, c_at = out.at(kind, b, column), out.at(kind, "%x0", column)
+                b_at, c_at = out.at(kind, b, column), out.at(kind, bases[0], column)
                 high = min((registers * 3 // 4) // wide, 12)
                 top = 0
-                for repeats, tall in _split(work.m, -(-work.m // high)):
+                for repeats, tall in split(work.m, -(-work.m // high)):
                     block = _Block(tall, wide, width, kind, size, row, tail, packing)
                     with out.loop(repeats) as i:
                         line = out.plus(out.times(i, tall), str(top))
@@ -75,7 +88,6 @@ def product(work: Product, width: int, registers: int) -> Writer:
                         c_row = out.at(kind, c_at, out.times(line, work.c))
                         block.write(out, work, a_row, b_at, c_row, count, add)
                     top += repeats * tall
-    return out
 
 
 def _panel(k: int) -> int:
@@ -86,27 +98,27 @@ def _up(count: int, width: int) -> int:
     return -(-count // width) * width
 
 
-def _split(count: int, parts: int) -> list[tuple[int, int]]:
+def split(count: int, parts: int) -> list[tuple[int, int]]:
     """Return (how many, how large) of parts that differ by one at most.
 
-    >>> _split(29, 4)
+    >>> split(29, 4)
     [(1, 8), (3, 7)]
     """
     size, larger = divmod(count, parts)
     return [(n, s) for n, s in ((larger, size + 1), (parts - larger, size)) if n]
 
 
-def _columns(n: int, width: int, most: int) -> list[tuple[int, int, int, str | None]]:
+def columns(n: int, width: int, most: int) -> list[tuple[int, int, int, str | None]]:
     """Cut n columns into blocks: where they start, how many, their vectors, and the mask of the last vector.
 
-    >>> _columns(81, 16, 4)[0]
+    >>> columns(81, 16, 4)[0]
     (0, 1, 3, None)
     """
     vectors = -(-n // width)
     tail = first(n - (vectors - 1) * width, width)
     found: list[tuple[int, int, int, str | None]] = []
     start = 0
-    for blocks, wide in _split(vectors, -(-vectors // most)):
+    for blocks, wide in split(vectors, -(-vectors // most)):
         last = tail is not None and start + blocks * wide == vectors  # stands alone
         if blocks > last:
             found.append((start, blocks - last, wide, None))
@@ -116,11 +128,11 @@ def _columns(n: int, width: int, most: int) -> list[tuple[int, int, int, str | N
     return found
 
 
-def _clear(out: Writer, work: Product, width: int) -> None:
+def _clear(out: Writer, work: Product, c: str, width: int) -> None:
     kind, _, size = TYPES[work.dtype]
     whole, tail = divmod(work.n, width)
     with out.loop(work.m) as i:
-        row = out.at(kind, "%x0", out.times(i, work.c))
+        row = out.at(kind, c, out.times(i, work.c))
         if whole:
             with out.loop(whole * width, width) as j:
                 out.store(kind, "zeroinitializer", out.at(kind, row, j), width, size)
@@ -189,9 +201,10 @@ def _pack(out: Writer, work: Product, b: str, count: int | str, width: int) -> N
     kind, _, size = TYPES[work.dtype]
     lanes, row = vector("i64", width), _up(work.n, width)
     with out.loop(work.n, width) as j, out.loop(count, width) as k:
-        left = out.splat("i64", out.new(f"sub i64 {count}, {k}"), width)
-        steps = numbers("i64", range(width))
-        mask = out.new(f"icmp slt {lanes} {steps}, {left}")
+        mask = None
+        if isinstance(count, str) or count % width:
+            left = out.splat("i64", out.new(f"sub i64 {count}, {k}"), width)
+            mask = out.new(f"icmp slt {lanes} {numbers('i64', range(width))}, {left}")
         rows = []
         for i in range(width):
             line = out.plus(j, str(i))

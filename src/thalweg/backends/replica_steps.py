@@ -8,7 +8,7 @@ from typing import NamedTuple
 from thalweg.backends import replica_loops as loops
 from thalweg.backends.replica_products import Product, packed, product
 from thalweg.backends.replica_text import TYPES, Writer, floating
-from thalweg.backends.replica_values import Buffer, Value, View, fresh, row_major
+from thalweg.backends.replica_values import Buffer, Value, View, alike, fresh
 from thalweg.backends.symbols import Untraceable
 
 
@@ -34,13 +34,24 @@ class Steps:
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.steps: list[Step] = []
+        self.turned: dict[int, tuple[Value, View]] = {}  # images of which others have the examples innermost
         self._reduced: dict[tuple[str, int, tuple[bool, ...]], View] = {}  # what was reduced, by identity
+
+    def prune(self) -> None:
+        """Leave out what nobody reads, such as where the largest numbers stand."""
+        wanted: set[int] = set()
+        kept = []
+        for step in reversed(self.steps):
+            if step.target.buffer.home == "output" or id(step.target.buffer) in wanted:
+                wanted |= {id(view.buffer) for view in step.reads}
+                kept.append(step)
+        self.steps = kept[::-1]
 
     def stored(self, x: Value) -> View:
         """Return a value that lies in memory."""
         if isinstance(x, View):
             return x
-        return self.store(fresh(x.shape, x.dtype), x)
+        return self.store(alike(x, x.shape), x)
 
     def store(self, target: View, x: Value) -> View:
         """Compute a value into an array."""
@@ -56,7 +67,7 @@ class Steps:
         key = operation, id(x), chosen
         if key not in self._reduced:  # a loss and a metric may both ask for it
             kept = tuple(1 if c else n for c, n in zip(chosen, x.shape, strict=True))
-            made = fresh(kept, x.dtype)
+            made = alike(x, kept)
             width = self.machine.width
             self.steps.append(
                 Step(made, loops.views(x), Buffer(0), lambda: loops.reduce(made, x, chosen, operation, width))
@@ -65,12 +76,27 @@ class Steps:
         target = self._reduced[key]
         if keep:
             return target
-        shape = tuple(n for c, n in zip(chosen, x.shape, strict=True) if not c)
-        return View(target.buffer, 0, shape, row_major(shape), x.dtype)
+        shape, strides = (
+            tuple(n for c, n in zip(chosen, of, strict=True) if not c) for of in (x.shape, target.strides)
+        )
+        return View(target.buffer, 0, shape, strides, x.dtype)
+
+    def add_rows(self, target: View, index: View, source: View) -> None:
+        """Add rows to those of a table that indices name, in their order; what points outside is left out."""
+        if len(target.shape) != 2:
+            raise Untraceable(f"A table must have two axes; got shape {target.shape}.")
+        count = len(source.shape) - 1
+        index = View(index.buffer, index.offset, index.shape[:count], index.strides[:count], index.dtype)
+        if source.strides[-1] != 1 or not target.dense:
+            source = self.store(fresh(source.shape, source.dtype), source)
+        width = self.machine.width
+        self.steps.append(
+            Step(target, [index, source], Buffer(0), lambda: loops.add_rows(target, index, source, width))
+        )
 
     def product(self, x: Value, y: Value, turned: bool) -> View:
-        """Return a product of matrices; its columns are dense where it is turned."""
-        if not floating(x.dtype) or len(x.shape) != 2 or len(y.shape) != 2:
+        """Return products of matrices along a first axis; columns of each are dense where it is turned."""
+        if not floating(x.dtype) or len(x.shape) != 3 or len(y.shape) != 3:
             raise Untraceable(f"A product must be of matrices of floating point; got {x.dtype}.")
         a, b = self.stored(x), self.stored(y)
         if turned:  # (A B)ᵀ = Bᵀ Aᵀ
@@ -78,12 +104,21 @@ class Steps:
         return self._multiplied(a, b)
 
     def _multiplied(self, a: View, b: View) -> View:
-        (m, k), n = a.shape, b.shape[1]
-        target = fresh((m, n), a.dtype)
-        if n != 1 and b.strides[1] != 1 and k != 1 and b.strides[0] != 1:
+        (count, m, k), n = a.shape, b.shape[2]
+        target = fresh((count, m, n), a.dtype)
+        if n != 1 and b.strides[2] != 1 and k != 1 and b.strides[1] != 1:
             b = self.store(fresh(b.shape, b.dtype), b)
-        assert len(a.strides) == len(b.strides) == 2
-        work = Product(m, k, n, (a.strides[0], a.strides[1]), (b.strides[0], b.strides[1]), n, a.dtype, False)
+        work = Product(
+            m,
+            k,
+            n,
+            (a.strides[1], a.strides[2]),
+            (b.strides[1], b.strides[2]),
+            n,
+            a.dtype,
+            count,
+            (m * n, a.strides[0], b.strides[0]),
+        )
         width = self.machine.width * 4 // TYPES[a.dtype][2]
         registers = self.machine.registers
         self.steps.append(
@@ -93,4 +128,6 @@ class Steps:
 
 
 def _transposed(x: View) -> View:
-    return View(x.buffer, x.offset, x.shape[::-1], x.strides[::-1], x.dtype)
+    turned = (0, 2, 1)
+    shape, strides = (tuple(z[i] for i in turned) for z in (x.shape, x.strides))
+    return View(x.buffer, x.offset, shape, strides, x.dtype)

@@ -122,6 +122,22 @@ class Writer:
         self.block = f"{label}e"
         self.lines.append(f"{self.block}:")
 
+    @contextmanager
+    def when(self, condition: str | None) -> Iterator[None]:
+        """Write what is done where a condition holds; None is true."""
+        if condition is None:
+            yield
+            return
+        self.count += 1
+        label = f"w{self.count}"
+        self.do(f"br i1 {condition}, label %{label}, label %{label}e")
+        self.lines.append(f"{label}:")
+        self.block = label
+        yield
+        self.do(f"br label %{label}e")
+        self.block = f"{label}e"
+        self.lines.append(f"{self.block}:")
+
     def times(self, index: str, factor: int) -> str:
         """Return an index times a constant."""
         if index == "0" or factor == 0:

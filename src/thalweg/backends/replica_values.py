@@ -21,7 +21,7 @@ from torch import Tensor
 from thalweg.backends.replica_text import TYPES, floating
 from thalweg.backends.symbols import Untraceable
 
-LARGEST_CONSTANT = 1 << 14  # numbers: they become part of the text
+LARGEST_CONSTANT = 1 << 17  # numbers: they become part of the text
 
 
 class Value:
@@ -100,6 +100,11 @@ class View(Value):
         return self.offset == 0 and size == self.buffer.size and self.dense
 
     @property
+    def first(self) -> View:
+        """The first entry along the first axis."""
+        return View(self.buffer, self.offset, self.shape[1:], self.strides[1:], self.dtype)
+
+    @property
     def dense(self) -> bool:
         """Whether its elements lie one after the other."""
         sized = [(n, s) for n, s in zip(self.shape, self.strides, strict=True) if n != 1]
@@ -139,6 +144,33 @@ def fresh(shape: Sequence[int], dtype: str) -> View:
     """Return a new array in scratch."""
     size = prod(shape) * TYPES[dtype][2]
     return View(Buffer(size), 0, tuple(shape), row_major(shape), dtype)
+
+
+def images(shape: Sequence[int], dtype: str, axis: int = 0) -> View:
+    """Return a new array in scratch in which one axis, that of examples, is innermost.
+
+    >>> images((64, 3, 28, 28), "float32").strides
+    (1, 50176, 1792, 64)
+    """
+    order = [*(i for i in range(len(shape)) if i != axis), axis]
+    made = fresh([shape[i] for i in order], dtype)
+    strides = dict(zip(order, made.strides, strict=True))
+    return View(made.buffer, 0, tuple(shape), tuple(strides[i] for i in range(len(shape))), dtype)
+
+
+def examples(x: Value) -> int | None:
+    """Return the axis of the examples where it is innermost, as in what follows from images."""
+    long = [i for i, n in enumerate(x.shape) if n != 1]
+    if len(long) < 3:
+        return None
+    given = (y for y in distinct(x).values() if isinstance(y, View) and y.shape == x.shape)
+    return long[0] if any(y.strides[long[0]] == 1 for y in given) else None
+
+
+def alike(x: Value, shape: Sequence[int]) -> View:
+    """Return a new array in scratch that lies as a value does."""
+    axis = examples(x)
+    return fresh(shape, x.dtype) if axis is None else images(shape, x.dtype, axis)
 
 
 BOOLEAN = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "not", "and", "or"})
@@ -207,7 +239,7 @@ def uniform(x: Tensor) -> float | bool | None:
         return None
     first = x[(0,) * x.dim()]
     spread = not any(x.stride()) or bool((x == first).all())
-    return first.item() if spread else None  # type: ignore[return-value]
+    return first.item() if spread else None
 
 
 def table(x: Tensor) -> View:

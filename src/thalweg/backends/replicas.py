@@ -1,8 +1,8 @@
 """Compile the gradient of a small network for one replica, and run it for all replicas of a fleet.
 
 The graph that `make_fx` leaves of a stacked gradient has a leading axis of replicas. Compiled, it is one
-function for one replica, whose intermediate arrays lie in scratch on the stack of a thread, so that they
-never leave the caches; one parallel region calls it for every replica. The code depends on the shapes of one
+function for one replica, whose intermediate arrays lie in scratch of a thread's own, so that they stay in the
+caches if they can; one parallel region calls it for every replica. The code depends on the shapes of one
 replica, never on their number, nor on the other replicas: each gets the same bits wherever it stands.
 """
 
@@ -25,12 +25,17 @@ from thalweg.backends.replica_values import Buffer, View
 from thalweg.backends.symbols import Untraceable
 from thalweg.errors import InputError
 
-LARGEST_SCRATCH = 1 << 20  # bytes: it lies on the stack of a thread
+LARGEST_SCRATCH = 1 << 26  # bytes; each thread has as much as a replica needs
+ON_STACK = 1 << 18  # bytes of scratch that lie on the stack of a thread; more has an area of its own
 LINE = 64  # bytes of a line of the cache
 
 
 class TooLarge(Untraceable):
     """A replica needs more scratch than there is: for fewer examples at once it may not."""
+
+    def __init__(self, needed: int, most: int) -> None:
+        super().__init__(f"A replica must need {most} bytes of scratch at most; got {needed}.")
+        self.needed = needed
 
 
 class Replicated:
@@ -38,11 +43,12 @@ class Replicated:
 
     Args:
         graph: what `make_fx` made of a function of tensors that all have a leading axis of K replicas.
+        most: how many bytes of scratch each thread may have; None: 64 mebibytes.
 
     Raises:
         Untraceable: the graph has an operation that is not known here, mixes replicas, draws numbers, writes
             into its inputs.
-        TooLarge: it needs more than a mebibyte of scratch.
+        TooLarge: it needs more scratch.
 
     >>> from torch.fx.experimental.proxy_tensor import make_fx
     >>> graph = make_fx(lambda x, w: torch.bmm(x, w).relu())(torch.ones(2, 3, 4), torch.ones(2, 4, 1))
@@ -53,13 +59,12 @@ class Replicated:
     [[2.0, 2.0, 2.0], [0.0, 0.0, 0.0]]
     """
 
-    def __init__(self, graph: GraphModule) -> None:
+    def __init__(self, graph: GraphModule, most: int | None = None) -> None:
         lowered = Lowered(graph, _machine())
         self.scratch = _arrange(lowered.work.steps)
-        if self.scratch > LARGEST_SCRATCH:
-            raise TooLarge(
-                f"A replica must need {LARGEST_SCRATCH} bytes of scratch at most; got {self.scratch}."
-            )
+        most = LARGEST_SCRATCH if most is None else most
+        if self.scratch > most:
+            raise TooLarge(self.scratch, most)
         self.text = _text(lowered, self.scratch)
         self._function = machine.address_of(self.text)
         self._inputs, self._outputs = lowered.inputs, lowered.outputs
@@ -67,6 +72,7 @@ class Replicated:
         self._seen: list[Any] = []  # what each column of the table of addresses was written for
         self._job = np.zeros(3, np.int64)
         self._address = self._job.ctypes.data
+        self._areas = Areas(self.scratch)
         self._resize(0)
 
     def run(
@@ -111,8 +117,11 @@ class Replicated:
             if seen != self._seen[column]:
                 self._point(column, x, place)
                 self._seen[column] = seen
+        threads = max(1, min(threads, len(self._records)))
+        if self._areas.reserve(threads):
+            self._records[:, 2] = self._areas.address
         self._job[0] = 0  # the next record to take
-        machine.run(self._address, max(1, min(threads, len(self._records))))
+        machine.run(self._address, threads)
 
     def outputs(self, count: int) -> list[Tensor]:
         """Return tensors for the results of so many replicas."""
@@ -126,6 +135,7 @@ class Replicated:
         self._addresses = np.zeros((count, columns), np.int64)
         self._records = np.zeros((count, 7), np.int64)
         self._records[:, 0] = self._function
+        self._records[:, 2] = self._areas.address
         self._records[:, 1] = self._addresses.ctypes.data + 8 * columns * np.arange(count)
         self._job[:] = 0, count, self._records.ctypes.data
 
@@ -144,11 +154,37 @@ class Replicated:
         self._addresses[:, column] = x.data_ptr() + rows * kind.size
 
 
+class Areas:
+    """Scratch for threads: a table of where the first begins, how many there are, and which are taken.
+
+    >>> areas = Areas(1 << 20)
+    >>> areas.reserve(2), areas.reserve(1), areas.size
+    (True, False, 1048576)
+    """
+
+    def __init__(self, scratch: int) -> None:
+        self.size = -(-scratch // LINE) * LINE if scratch > ON_STACK else 0
+        self.address = 0
+        self._table = np.zeros(2, np.int64)
+        self._memory = np.empty(0, np.uint8)
+
+    def reserve(self, threads: int) -> bool:
+        """Make room for so many threads, if there is less; tell whether the table has moved."""
+        if not self.size or self._table[1] >= threads:
+            return False
+        self._memory = np.empty(threads * self.size + LINE, np.uint8)
+        self._table = np.zeros(2 + threads, np.int64)
+        self._table[0] = -(-self._memory.ctypes.data // LINE) * LINE
+        self._table[1] = threads
+        self.address = self._table.ctypes.data
+        return True
+
+
 class _Kind:
     """What an input or output must be."""
 
     def __init__(self, view: View) -> None:
-        self.shape, self.dtype = view.shape, getattr(torch, view.dtype)
+        self.shape, self.dtype = view.shape[1:], getattr(torch, view.dtype)
         self.size = int(np.prod(view.shape)) * TYPES[view.dtype][2]  # bytes of one replica
 
     def check(self, x: Tensor) -> None:
@@ -165,6 +201,28 @@ class _Kind:
                 f"be dense, of shape (K, {', '.join(map(str, self.shape))}) and {self.dtype}",
                 f"{tuple(x.shape)}, {x.dtype}, strides {x.stride()} on {x.device}",
             )
+
+
+# Take the first area that nobody has: there are as many as threads.
+TAKEN = """
+%table = getelementptr i64, ptr %g, i64 2
+%base = load ptr, ptr %g
+%countat = getelementptr i64, ptr %g, i64 1
+%count = load i64, ptr %countat
+br label %look
+look:
+%area = phi i64 [ 0, %entry ], [ %next, %look ]
+%flag = getelementptr i64, ptr %table, i64 %area
+%taken = atomicrmw xchg ptr %flag, i64 1 acquire
+%after = add i64 %area, 1
+%end = icmp eq i64 %after, %count
+%next = select i1 %end, i64 0, i64 %after
+%free = icmp eq i64 %taken, 0
+br i1 %free, label %found, label %look
+found:
+%start = mul i64 %area, SIZE
+%scratch = getelementptr i8, ptr %base, i64 %start
+"""
 
 
 @cache
@@ -200,7 +258,10 @@ def _text(lowered: Lowered, scratch: int) -> str:
     functions: dict[str, str] = {}  # by their text, the name: what is alike is compiled once
     constants: dict[bytes, tuple[str, str]] = {}
     declared: set[str] = set()
-    lines = [f"%scratch = alloca [{max(scratch, LINE)} x i8], align {LINE}"]
+    if scratch > ON_STACK:
+        lines = TAKEN.replace("SIZE", str(-(-scratch // LINE) * LINE)).strip().splitlines()
+    else:
+        lines = [f"%scratch = alloca [{max(scratch, LINE)} x i8], align {LINE}"]
     for i in range(count + len(lowered.outputs)):
         lines += [f"%a{i} = getelementptr ptr, ptr %places, i64 {i}", f"%p{i} = load ptr, ptr %a{i}"]
 
@@ -236,12 +297,14 @@ def _text(lowered: Lowered, scratch: int) -> str:
             lines.append(f"%s{number}_p = getelementptr i8, ptr %scratch, i64 {step.panel.place}")
             places.append(f"ptr %s{number}_p")
         lines.append(f"call void {name}({', '.join(places)})")
-    body = "\n".join(f"  {line}" for line in lines)
+    if scratch > ON_STACK:
+        lines.append("store atomic i64 0, ptr %flag release, align 8")
+    body = "\n".join(["entry:", *(line if line.endswith(":") else f"  {line}" for line in lines)])
     return "\n".join(
         [
             *(f"{name} = private constant {data}, align {LINE}" for name, data in constants.values()),
             *(f"define internal void {name}{text}" for text, name in functions.items()),
-            "define void @kernel(ptr %places, ptr %g, ptr %n, i64 %start, i64 %stop, ptr %sums) #1 {",
+            "define void @kernel(ptr %places, ptr %g, ptr %n, i64 %first, i64 %last, ptr %sums) #1 {",
             body,
             "  ret void\n}",
             *sorted(declared),

@@ -28,7 +28,8 @@ HOPELESS: Final = (
 )
 CACHES: Final = 2**23  # bytes of a stack with all that belongs to it, from which smaller ones are tried
 SMALLEST: Final = 8  # replicas of a wave, below which calls cost more than what they compute
-TIMED: Final = 3  # updates, of which the median counts
+TIMED: Final = 3  # updates at most, of which the median counts
+ENOUGH: Final = 0.2  # seconds of timing, after which one update has to do
 
 
 class Choice(NamedTuple):
@@ -153,12 +154,20 @@ def _fleets(
             raise InputError("the memory of a fleet", must, given, do)
     # Waves that stay within the processor's caches may be faster than one that does not.
     smaller = (most // 3, most // 9) if most * each > CACHES else ()
-    for size in (most, *(size for size in smaller if size >= SMALLEST)):
-        wave = fleet.waves(trials, size)[0]
-        for own in dict.fromkeys((threads,) if threads else (1, processes.workers())):
-            how = replace(small, threads=own, wave=size)
-            update = _seconds(workload, wave, how)
-            yield Way(update * updates, update, how)
+    sizes = sorted((most, *(size for size in smaller if size >= SMALLEST)))
+    ways: list[Way] = []
+    for own in dict.fromkeys((threads,) if threads else (1, processes.workers())):
+        ways.append(_timed(workload, trials, replace(small, threads=own, wave=sizes[0]), updates))
+    own = min(ways).execution.threads
+    for size in sizes[1:]:
+        ways.append(_timed(workload, trials, replace(small, threads=own, wave=size), updates))
+    yield from ways
+
+
+def _timed(workload: Workload, trials: Sequence[Trial], execution: Execution, updates: int) -> Way:
+    wave = fleet.waves(trials, execution.wave)[0]
+    update = _seconds(workload, wave, execution)
+    return Way(update * updates, update, execution)
 
 
 def _seconds(workload: Workload, trials: Sequence[Trial], execution: Execution) -> float:
@@ -175,6 +184,8 @@ def _seconds(workload: Workload, trials: Sequence[Trial], execution: Execution) 
             start = time.perf_counter()
             engine.update(updates)
             times.append(time.perf_counter() - start)
+            if step and sum(times) > ENOUGH:
+                break
     return median(times[1:]) / len(trials)
 
 

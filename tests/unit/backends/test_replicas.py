@@ -374,7 +374,7 @@ def test_bytes_and_truths_are_read() -> None:
 # Functions of float32, against float64.
 
 # The largest error in units of the last place.
-ACCURACY = {"exp": 1.0, "log": 1.0, "tanh": 2.0, "log1p": 3.0}
+ACCURACY = {"exp": 1.0, "log": 1.0, "tanh": 2.0, "log1p": 3.0, "erf": 2.0}
 
 
 @pytest.mark.parametrize("name", ACCURACY)
@@ -539,9 +539,7 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "a view changed": (changed_through_a_view, "seen twice and changed"),
     "complex": (lambda x: x * 1j, "must be of float32"),
     "empty": (lambda x: x[:, 2:2] + 1, "must not be empty"),
-    "a large constant": (lambda x: x.sum((1, 2))[:, None] + torch.arange(1.0, 40_000), "must be small"),
-    "much scratch": (lambda x: torch.bmm((x.sum(2, keepdim=True) + x.new_zeros(3, 4, 99_999)).exp(),
-                                         x.new_ones(3, 99_999, 1)), "bytes of scratch at most"),
+    "a large constant": (lambda x: x.sum((1, 2))[:, None] + torch.arange(1.0, 400_000), "must be small"),
     "a constant result": (lambda x: torch.ones(3), "follow from what differs"),
 }  # fmt: skip
 
@@ -559,11 +557,12 @@ def test_what_cannot_be_compiled_is_named(name: str) -> None:
     ("layer", "problem"),
     [
         (nn.Dropout(0.5), "draw numbers"),
-        (nn.BatchNorm1d(8, track_running_stats=False), "keep replicas apart"),
-        (nn.Sequential(nn.Unflatten(1, (2, 4)), nn.Conv1d(2, 2, 1), nn.Flatten()), "keep replicas apart"),
+        (nn.BatchNorm1d(8, track_running_stats=False), "must be known to be compiled"),
     ],
 )
-def test_layers_that_draw_or_convolve_are_left_to_torch(layer: nn.Module, problem: str) -> None:
+def test_layers_that_draw_or_write_down_what_they_saw_are_left_to_torch(
+    layer: nn.Module, problem: str
+) -> None:
     graph, _ = fleet(
         nn.Sequential(nn.Linear(5, 8), layer), functional.mse_loss, numbers(3, 4, 5), numbers(3, 4, 8)
     )

@@ -5,6 +5,7 @@ all read the same batch (`backends.replicas`); else torch computes as many at on
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from math import isfinite
 from typing import Any, Final, TypeAlias
 
@@ -12,11 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
-from thalweg.backends import machine
+from thalweg.backends import machine, replicas
 from thalweg.backends.replicas import Replicated, TooLarge
-from thalweg.backends.symbols import Untraceable
 from thalweg.tasks.data.part import Part, examples_in
 from thalweg.tasks.user_code import isolated_random
 from thalweg.training.engine import EVALUATION_EXAMPLES, Measured
@@ -25,7 +26,8 @@ from thalweg.training.fleet.program import Bound, Leaves, put_back, told, traced
 from thalweg.training.fleet.recording import recorded
 
 AT_ONCE: Final = 4  # times the examples of an update of all replicas: nothing is kept for a gradient
-FEWEST: Final = 64  # examples: a network that does not fit the caches even then is torch's
+CACHED: Final = 1 << 20  # bytes that a core has near it
+FEWEST: Final = 64  # examples: what does not fit there even then is measured on more at once
 
 Numbers: TypeAlias = NDArray[np.float64]
 
@@ -78,24 +80,28 @@ class Measurement:
         self.examples = len(leaves[0])
         if next(iter(stacks.values())).device.type != "cpu" or not machine.available():
             return
-        examples = self.examples
-        while self.compiled is None:
+        # Torch computes what cannot be compiled, and says what is wrong with what a person wrote.
+        with suppress(Exception):
+            self._compile(stacks, leaves)
+
+    def _compile(self, stacks: Mapping[str, Tensor], leaves: Sequence[Tensor]) -> None:
+        """Compile for as many examples at once as lie within the caches, or else in a thread's area."""
+        examples, most = len(leaves[0]), CACHED
+        while self._pure and self.compiled is None:
             flat = [*stacks.values(), *(x[None, :examples] for x in leaves)]
             two = [x[:1].expand(2, *x.shape[1:]).contiguous() for x in flat]
+            graph = self._trace(self._computed(list(stacks), 0), two, recorded)
             try:
-                graph = self._trace(self._computed(list(stacks), 0), two, recorded)
-                if not self._pure:
-                    return
-                self.compiled = Replicated(graph)
-            except TooLarge:
-                if examples < 2 * FEWEST:
-                    return
-                examples = -(-examples // 2)
-            except Untraceable:
-                return
-            except Exception:  # of the person's: torch's way computes it, or says what is wrong
-                return
-        self.examples = examples
+                self.compiled = Replicated(graph, most) if self._pure else None
+                self.examples = examples
+            except TooLarge as error:
+                fitting = examples * most // error.needed  # what is needed grows with the examples
+                if fitting < FEWEST and most < replicas.LARGEST_SCRATCH:
+                    most = replicas.LARGEST_SCRATCH
+                    fitting = examples * most // error.needed
+                if fitting < 1:
+                    raise
+                examples = min(examples, fitting)
 
     def _computed(self, names: list[str], axis: int | None) -> Callable[..., Any]:
         """Return the function of all replicas; axis: where batches differ between replicas, None: nowhere."""
@@ -113,7 +119,8 @@ class Measurement:
 
         def all_of_them(*flat: Tensor) -> Any:
             stacked, leaves = list(flat[: len(names)]), list(flat[len(names) :])
-            return torch.vmap(one, in_dims=(0, axis), randomness="different")(stacked, leaves)
+            with sdpa_kernel(SDPBackend.MATH):  # others know no axis of replicas
+                return torch.vmap(one, in_dims=(0, axis), randomness="different")(stacked, leaves)
 
         return all_of_them
 

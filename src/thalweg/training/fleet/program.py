@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from thalweg.backends import machine
@@ -145,7 +146,7 @@ class Gradients:
 
         count = len(self.weights)
         given = [x.detach().requires_grad_() for x in flat[:count]]
-        with torch.enable_grad():
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # others know no axis of replicas
             losses = torch.vmap(loss, randomness="different")([*given, *flat[count:]])
         gradients = torch.autograd.grad(losses, given, torch.ones_like(losses), allow_unused=True)
         self.present = [n for n, g in zip(self.weights, gradients, strict=True) if g is not None]
