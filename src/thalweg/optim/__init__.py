@@ -29,8 +29,9 @@ from thalweg.optim.batchnorm import recompute_batchnorm as recompute_batchnorm
 from thalweg.optim.changing import change as change
 from thalweg.optim.curvature import curvature_along as curvature_along
 from thalweg.optim.curvature import random_signs as random_signs
+from thalweg.optim.execution import EXECUTION_FLAGS
 from thalweg.optim.grouping import groups as groups
-from thalweg.optim.optimizer import EXECUTION_FLAGS, RuleOptimizer
+from thalweg.optim.optimizer import RuleOptimizer
 from thalweg.rules.base import Rule
 from thalweg.rules.catalogue import RULES
 from thalweg.rules.wrappers import WRAPPERS

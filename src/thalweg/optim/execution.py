@@ -1,5 +1,6 @@
 """How the steps of an optimizer are carried out, which changes nothing but rounding."""
 
+import inspect
 from typing import Any, NamedTuple
 
 import torch
@@ -7,6 +8,12 @@ import torch
 from thalweg.errors import InputError
 from thalweg.rules.base import Rule
 
+# How PyTorch is to execute a step, not what it computes. They are accepted, kept in the groups so that
+# PyTorch finds them again, and change nothing here.
+EXECUTION_FLAGS = ("foreach", "fused", "capturable", "decoupled_weight_decay")
+# Without PyTorch's decorator, which imports a compiler: that takes longer than many a training.
+add_param_group: Any = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+zero_grad: Any = inspect.unwrap(torch.optim.Optimizer.zero_grad)
 BACKENDS = ("auto", "kernels", "compiled", "eager")
 
 

@@ -13,17 +13,12 @@ from thalweg.backends.eager import NEVER
 from thalweg.errors import InputError, NonFiniteGradients, ThalwegError
 from thalweg.hyper import AT_LEAST_0, Real
 from thalweg.optim import arguments, curvature, faces, planned, routing, scalars, sharpness, states
-from thalweg.optim.execution import Execution
+from thalweg.optim.execution import EXECUTION_FLAGS, Execution, add_param_group, zero_grad
 from thalweg.optim.rows import complete, plain
 from thalweg.rules.base import Curvature, Rule
 from thalweg.rules.wrap import Applied, wrapped
 
 FACTOR = Real(1.0, "what the rate of a group is multiplied by", AT_LEAST_0)
-# How PyTorch is to execute a step, not what it computes. They are accepted, kept in the groups so that
-# PyTorch finds them again, and change nothing here.
-EXECUTION_FLAGS = ("foreach", "fused", "capturable", "decoupled_weight_decay")
-# As PyTorch wrote it: the decorators around it import a compiler, which takes longer than many a training.
-_ADD: Any = inspect.unwrap(torch.optim.Optimizer.add_param_group)
 
 
 def _no_model() -> None:
@@ -128,7 +123,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         """
         given: object = param_group
         if not isinstance(given, Mapping):  # which PyTorch itself refuses
-            _ADD(self, param_group)
+            add_param_group(self, param_group)
             return
         ready = []
         for group in routing.split(param_group, self.rule):
@@ -142,7 +137,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         before = len(self.param_groups)
         try:
             for rule, group, values in ready:
-                _ADD(self, group)
+                add_param_group(self, group)
                 self._finish_group(rule, rule.values(plain(values)), param_group)
         except Exception:
             del self.param_groups[before:]
@@ -168,7 +163,7 @@ class RuleOptimizer(torch.optim.Optimizer):
     def _complete_state(self, rule: Rule, parameter: Tensor, values: Any) -> None:
         complete(rule, parameter, self.state[parameter], values, self.execution.state_dtype)
 
-    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)  # see `_ADD`
+    zero_grad = zero_grad
 
     # The step.
 

@@ -6,9 +6,9 @@ ordinary model: the engine with a single row, 0.
 
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -18,14 +18,17 @@ from torch import Tensor, nn
 from thalweg import optim, seeds
 from thalweg.errors import InputError, NonFiniteGradients
 from thalweg.rules.base import Curvature
-from thalweg.tasks.data.part import Part, examples_in, moved
+from thalweg.tasks.data.part import Part, moved
 from thalweg.tasks.task import Task
+from thalweg.training.measuring import (
+    EVALUATION_EXAMPLES,
+    Measured,
+    measured,
+    recompute_statistics,
+)
 from thalweg.training.order import Order
 from thalweg.training.recipe import Recipe
 from thalweg.training.trial import Trial, Workload
-
-EVALUATION_EXAMPLES: Final = 512  # examples measured at once: more are slower, for they leave the caches
-STATISTICS_EXAMPLES: Final = 16384  # from which batch statistics of averaged weights are taken, at most
 
 
 class Updates(NamedTuple):
@@ -44,7 +47,6 @@ class Updated(NamedTuple):
     skipped: Sequence[bool] = ()  # because gradients were not finite: nothing has moved; empty: none
 
 
-Measured = Mapping[str, float | None]  # "loss" and the metrics; None where the value is not finite
 Snapshot = dict[str, Tensor]
 
 
@@ -302,15 +304,15 @@ class ModelEngine:
         return {name: t.detach().clone().contiguous() for name, t in named}
 
     def _restore(self, snapshot: Snapshot) -> None:
-        self.model.load_state_dict(dict(_under("model.", snapshot)))
-        self.kept = dict(_under("kept.", snapshot))
+        self.model.load_state_dict(dict(under("model.", snapshot)))
+        self.kept = dict(under("kept.", snapshot))
         state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _under("optimizer.", snapshot):
+        for name, tensor in under("optimizer.", snapshot):
             place, key = name.split(".", 1)
             state.setdefault(int(place), {})[key] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        self.optimizer.set_scalars({n: t.item() for n, t in _under("scalar.", snapshot)})
+        self.optimizer.set_scalars({n: t.item() for n, t in under("scalar.", snapshot)})
 
 
 def normalised(model: nn.Module) -> bool:
@@ -336,19 +338,6 @@ def micro_batch(recipe: Recipe, batch_size: int, normalised: bool) -> int:
     return asked or (EVALUATION_EXAMPLES if whole else batch_size)
 
 
-def recompute_statistics(
-    task: Task, model: nn.Module, part: Part, batch_size: int, move: Callable[[Any], Any]
-) -> None:
-    """Give BatchNorm the statistics of the weights that are in place, from the training part."""
-    count = min(part.examples, STATISTICS_EXAMPLES)
-    batches = (np.arange(i, min(i + batch_size, count)) for i in range(0, count, batch_size))
-    optim.recompute_batchnorm(
-        model,
-        (move(part.batch(b)) for b in batches if len(b) > 1),
-        lambda batch: task.loss(model, batch),
-    )
-
-
 def sampled_loss(task: Task, model: nn.Module, batch: Any, generator: torch.Generator) -> Tensor:
     """Return the loss for labels drawn from the model; refuse a task that has none."""
     must, do = "have sampled_loss(model, batch, generator) for Sophia-G", "Or take sophia-h."
@@ -361,49 +350,8 @@ def sampled_loss(task: Task, model: nn.Module, batch: Any, generator: torch.Gene
     return loss
 
 
-@torch.no_grad()
-def measured(task: Task, model: nn.Module, part: Part, move: Callable[[Any], Any]) -> Measured:
-    """Measure a model, in evaluation mode, on a part of the data whose batches `move` brings to it."""
-    sums = MeanOfBatches()
-    for batch in part.batches(EVALUATION_EXAMPLES):
-        batch = move(batch)
-        sums.add("loss", float(task.loss(model, batch)), float(task.weight(batch)))
-        metrics = task.metrics(model, batch) if task.metrics else {}
-        for name, value in metrics.items():
-            sums.add_metric(name, value, examples_in(batch))
-    return sums.means()
-
-
-class MeanOfBatches:
-    """Means over a whole part from its batches: sums of numerators and denominators, divided once."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, list[float]] = {}
-
-    def add(self, name: str, value: float, weight: float) -> None:
-        """Add a mean over a batch with its weight."""
-        self._add(name, value * weight, weight)
-
-    def add_metric(self, name: str, value: Any, examples: int) -> None:
-        """Add a metric: a mean over the examples of a batch, or a pair (numerator, denominator)."""
-        if isinstance(value, tuple | list):
-            numerator, denominator = value
-            self._add(name, float(numerator), float(denominator))
-        else:
-            self._add(name, float(value) * examples, examples)
-
-    def _add(self, name: str, numerator: float, denominator: float) -> None:
-        sums = self._sums.setdefault(name, [0.0, 0.0])
-        sums[0] += numerator
-        sums[1] += denominator
-
-    def means(self) -> dict[str, float | None]:
-        """Return the means; None where one is not finite."""
-        means = {name: a / b if b else math.nan for name, (a, b) in self._sums.items()}
-        return {name: mean if math.isfinite(mean) else None for name, mean in means.items()}
-
-
-def _under(prefix: str, snapshot: Snapshot) -> Iterator[tuple[str, Tensor]]:
+def under(prefix: str, snapshot: Snapshot) -> Iterator[tuple[str, Tensor]]:
+    """Yield what a snapshot holds under a prefix, by the rest of its name."""
     for name, tensor in snapshot.items():
         if name.startswith(prefix):
             yield name.removeprefix(prefix), tensor

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from thalweg.records import Evaluation, Stage, Trace
 from thalweg.tasks.user_code import isolated_random
 from thalweg.training.control import Control
-from thalweg.training.engine import Engine, Measured, ModelEngine, Updates
+from thalweg.training.engine import Engine, ModelEngine, Updates
+from thalweg.training.measuring import Measured
 from thalweg.training.trial import Execution, Trial, Workload, trial_key
 
 AtBoundary = Callable[[Engine, int, Control], None]

@@ -6,16 +6,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from thalweg.optim import random_signs
 from thalweg.training.engine import sampled_loss
 from thalweg.training.fleet.program import Bound, Leaves
 
 
+def signs(weights: Mapping[str, Tensor], generators: Sequence[torch.Generator]) -> dict[str, Tensor]:
+    """Return random signs of the shapes of stacked weights, for each replica from its own generator."""
+    each = [random_signs([x[0] for x in weights.values()], generator) for generator in generators]
+    return {n: torch.stack([own[i] for own in each]) for i, n in enumerate(weights)}
+
+
 def products(
     bound: Bound,
+    along: Mapping[str, Tensor],
     weights: Mapping[str, Tensor],
     buffers: Mapping[str, Tensor],
     batches: Leaves,
-    along: Mapping[str, Tensor],
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the losses, and the products Hu of every replica with its own u: `along`, stacked."""
     given = {n: x.detach().requires_grad_() for n, x in weights.items()}

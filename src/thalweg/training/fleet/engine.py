@@ -6,7 +6,8 @@ engine with one row.
 """
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -16,23 +17,15 @@ from torch import Tensor, nn
 from thalweg import optim, seeds
 from thalweg.rules.base import Curvature
 from thalweg.tasks.data.part import Part, TensorPart, moved
-from thalweg.training.engine import (
-    Measured,
-    Size,
-    Snapshot,
-    Updated,
-    Updates,
-    measured,
-    micro_batch,
-    normalised,
-    recompute_statistics,
-)
+from thalweg.training.engine import Size, Snapshot, Updated, Updates, micro_batch, normalised, under
 from thalweg.training.fleet import curvature
 from thalweg.training.fleet.batches import Batches
 from thalweg.training.fleet.measuring import AT_ONCE, Measurement, measured_together
+from thalweg.training.fleet.numbers import columns, put
 from thalweg.training.fleet.program import Bound, Gradients, Leaves, put_back, told
 from thalweg.training.fleet.squad import Squad, likeness
 from thalweg.training.fleet.stack import Stack
+from thalweg.training.measuring import Measured, measured, recompute_statistics
 from thalweg.training.trial import Trial, Workload
 
 KEPT: Final = 7 / 8  # of the replicas in a stack: when fewer are left, those that have gone are cut out of it
@@ -75,8 +68,7 @@ class FleetEngine:
         self._seeds = [trials[row].seed for row in self.rows]
         first = moved(first, self.dtype, self.device)
         self.stack = Stack(self.task, self._model, self._seeds, first)
-        self.template = self.stack.shell
-        self._normalised = normalised(self.template)
+        self._normalised = normalised(self.stack.shell)
         micro = micro_batch(recipe, self._batch_size, self._normalised)
         self.batches = Batches(workload, trials, root, self.dtype, self.device, micro)
         self.squads = self._squads()
@@ -103,22 +95,22 @@ class FleetEngine:
         """Return an optimizer that tells rules and values, and moves nothing."""
         recipe = trial.recipe
         return optim.BY_RULE[recipe.preset.rule.name](
-            self.template, wrappers=recipe.applied(), **recipe.given()
+            self.stack.shell, wrappers=recipe.applied(), **recipe.given()
         )
 
     def _squads(self) -> list[Squad]:
         made: dict[int, optim.RuleOptimizer] = {}
         alike: dict[Any, list[int]] = {}
-        self.optimizers = []
+        optimizers: list[optim.RuleOptimizer] = []
         for row in self.rows:
             trial = self.trials[row]
             known = next((o for r, o in made.items() if self.trials[r].recipe == trial.recipe), None)
             made[row] = optimizer = known or self._optimizer(trial)
-            self.optimizers.append(optimizer)
-            alike.setdefault(likeness(optimizer), []).append(len(self.optimizers) - 1)
-        names = {id(p): name for name, p in self.template.named_parameters()}
+            alike.setdefault(likeness(optimizer), []).append(len(optimizers))
+            optimizers.append(optimizer)
+        names = {id(p): name for name, p in self.stack.shell.named_parameters()}
         return [
-            Squad([self.optimizers[p] for p in places], names, np.array(places), self.stack.weights)
+            Squad([optimizers[p] for p in places], names, np.array(places), self.stack.weights)
             for places in alike.values()
         ]
 
@@ -133,8 +125,7 @@ class FleetEngine:
             factors[:, self.place[row]] = np.divide(rates, self.trials[row].recipe.rate or 1.0)
         done = [self._updated(first + i, factors[i]) for i in range(count)]
         losses = torch.stack([loss for loss, _, _ in done]).T.tolist()
-        clipped = _columns([c for _, c, _ in done])
-        skipped = _columns([s for _, _, s in done])
+        clipped, skipped = (columns([x[place] for x in done]) for place in (1, 2))
         places = [self.place[row] for row, _, _ in updates]
         return [
             Updated(losses[p], () if clipped is None else clipped[p], () if skipped is None else skipped[p])
@@ -156,8 +147,8 @@ class FleetEngine:
             shortened, missed = squad.step(
                 self.stack.weights, slopes, factors[squad.where], self.threads, own=own
             )
-            clipped = _put(clipped, squad.where, shortened, len(self.rows))
-            skipped = _put(skipped, squad.where, missed, len(self.rows))
+            clipped = put(clipped, squad.where, shortened, len(self.rows))
+            skipped = put(skipped, squad.where, missed, len(self.rows))
             if squad.limit is not None and (lost := squad.skipped_in_a_row >= squad.limit).any():
                 losses = losses.clone()
                 losses[torch.from_numpy(squad.where[lost])] = torch.nan  # as divergence
@@ -241,17 +232,13 @@ class FleetEngine:
         weights = {n: squad.mine(x) for n, x in self.stack.weights.items()}
         buffers = {n: squad.mine(x).clone() for n, x in self.stack.buffers.items()}
         shown = self._shown_to(squad)
+        self.bound.model.train()
         generators = [
             torch.Generator(self.device).manual_seed(self.batches.stream(seed, step, 2)) for seed in shown
         ]
-        self.bound.model.train()
         if squad.rule.curvature is Curvature.HUTCHINSON:
-            signs = [optim.random_signs([x[0] for x in weights.values()], g) for g in generators]
-            along = {n: torch.stack([own[i] for own in signs]) for i, n in enumerate(weights)}
-
-            def products(w: Any, b: Any, batches: Leaves) -> Any:
-                return curvature.products(self.bound, w, b, batches, along)
-
+            along = curvature.signs(weights, generators)
+            products = partial(curvature.products, self.bound, along)
             _, found = self._accumulated(step, weights, buffers, shown, products)
             diagonal = {n: u * found[n] if n in found else torch.zeros_like(u) for n, u in along.items()}
         else:
@@ -345,9 +332,8 @@ class FleetEngine:
     @torch.no_grad()
     def finish(self, row: int) -> None:
         """Put the weights that count in place for good: the kept ones, else those to evaluate with."""
-        place = self.place[row]
         shown = self.kept.get(row) or {n: x[0] for n, x in self._shown([row]).items()}
-        for name, x in self.stack.at(place).items():
+        for name, x in self.stack.at(self.place[row]).items():
             x.copy_(shown[name])
         self._final.add(row)
 
@@ -366,7 +352,6 @@ class FleetEngine:
             squad.drop(kept, np.array([to[place] for place in squad.where[kept].tolist()], np.int64))
         self.squads = [squad for squad in self.squads if squad.size]
         self.rows = [self.rows[place] for place in left]
-        self.optimizers = [self.optimizers[place] for place in left]
         self.place = {row: place for place, row in enumerate(self.rows)}
         self._seeds = [self._seeds[place] for place in left]
 
@@ -405,31 +390,10 @@ class FleetEngine:
     def _restore(self, row: int, snapshot: Snapshot) -> None:
         squad, own = self._in_squad(row)
         at = self.stack.at(self.place[row])
-        for name, x in _under("model.", snapshot):
+        for name, x in under("model.", snapshot):
             if name in at:
                 at[name].copy_(x)
-        kept = dict(_under("kept.", snapshot))
+        kept = dict(under("kept.", snapshot))
         if kept:
             self.kept[row] = {n: kept[n].to(self.device) for n in at if n in kept}
-        squad.restore(own, dict(_under("optimizer.", snapshot)), dict(_under("scalar.", snapshot)))
-
-
-def _under(prefix: str, snapshot: Snapshot) -> Iterable[tuple[str, Tensor]]:
-    return [(n.removeprefix(prefix), x) for n, x in snapshot.items() if n.startswith(prefix)]
-
-
-def _put(known: Any, where: np.ndarray, own: Any, count: int) -> Any:
-    """Put the answers of one squad among those of all replicas; None: nobody has any."""
-    if own is None:
-        return known
-    known = np.zeros(count, bool) if known is None else known
-    known[where] = own
-    return known
-
-
-def _columns(steps: Sequence[Any]) -> Any:
-    """Turn the answers of several steps into one list a replica; None: none has any."""
-    told = [x for x in steps if x is not None]
-    if not told:
-        return None
-    return np.stack([np.zeros_like(told[0]) if x is None else x for x in steps]).T.tolist()
+        squad.restore(own, dict(under("optimizer.", snapshot)), dict(under("scalar.", snapshot)))

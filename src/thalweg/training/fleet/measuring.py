@@ -20,10 +20,10 @@ from thalweg.backends import machine, replicas
 from thalweg.backends.replicas import Replicated, TooLarge
 from thalweg.tasks.data.part import Part, examples_in
 from thalweg.tasks.user_code import isolated_random
-from thalweg.training.engine import EVALUATION_EXAMPLES, Measured
 from thalweg.training.fleet.graph import computed_once, mutates, simplified
 from thalweg.training.fleet.program import Bound, Leaves, put_back, told, traced
 from thalweg.training.fleet.recording import recorded
+from thalweg.training.measuring import EVALUATION_EXAMPLES, Measured
 
 AT_ONCE: Final = 4  # times the examples of an update of all replicas: nothing is kept for a gradient
 CACHED: Final = 1 << 20  # bytes that a core has near it

@@ -56,3 +56,20 @@ def one_each(x: Any, count: int) -> np.ndarray:
     """Return one answer a replica in NumPy."""
     array = x.cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
     return np.broadcast_to(array.reshape(-1) if array.ndim else array, count)
+
+
+def put(known: Any, where: np.ndarray, own: Any, count: int) -> Any:
+    """Put the answers of one squad among those of all replicas; None: nobody has any."""
+    if own is None:
+        return known
+    known = np.zeros(count, bool) if known is None else known
+    known[where] = own
+    return known
+
+
+def columns(steps: Sequence[Any]) -> Any:
+    """Turn the answers of several steps into one list a replica; None: none has any."""
+    told = [x for x in steps if x is not None]
+    if not told:
+        return None
+    return np.stack([np.zeros_like(told[0]) if x is None else x for x in steps]).T.tolist()

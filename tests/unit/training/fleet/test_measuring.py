@@ -22,10 +22,10 @@ from thalweg.tasks.arrays import (
 from thalweg.tasks.builtin.tabular import malignant_metrics
 from thalweg.tasks.data import Part, TensorPart
 from thalweg.tasks.models import mlp
-from thalweg.training.engine import Measured, measured
 from thalweg.training.fleet import measuring
 from thalweg.training.fleet.measuring import Measurement, measured_together
 from thalweg.training.fleet.program import Bound
+from thalweg.training.measuring import Measured, measured
 
 COUNT = 5
 EXAMPLES = 700  # more than are measured at once: the last batch is short

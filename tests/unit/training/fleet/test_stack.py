@@ -66,7 +66,7 @@ def test_a_frozen_layer_that_all_share_is_held_once() -> None:
     assert sorted(fleet.stack.weights) == ["2.bias", "2.weight"]
     assert fleet.stack.buffers == {}
     assert {len(x) for x in fleet.stack.weights.values()} == {4}
-    assert fleet.snapshot(0).keys() == {f"model.{n}" for n in fleet.template.state_dict()}
+    assert fleet.snapshot(0).keys() == {f"model.{n}" for n in fleet.stack.shell.state_dict()}
     assert_as_alone(work, asked())
 
 
