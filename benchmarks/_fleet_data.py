@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 Array = np.ndarray[Any, Any]
 ALPHABET = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -29,6 +28,8 @@ class Parts(NamedTuple):
 
 
 def digits() -> tuple[Array, Array]:
+    from sklearn.datasets import load_digits
+
     x, y = load_digits(return_X_y=True)
     return (x / 16).astype(np.float32), y
 

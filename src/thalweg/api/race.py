@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from thalweg import report
 from thalweg.api.prepare import (
     RUNS,
     TaskLike,
@@ -49,10 +48,14 @@ class Showdown:
         return self.race.verdict
 
     def __str__(self) -> str:
+        from thalweg import report  # with a library of figures, which takes its time
+
         return f"{report.text(self.race)}\nReport: {self.report}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the answer as plain values."""
+        from thalweg import report
+
         return report.as_json(self.race, self.report)
 
 
@@ -171,6 +174,8 @@ def showdown(
             plan = replace(plan, executor=how.executor, threads=how.threads, wave=how.wave, why=why)
         with Store.open(folder) as store:
             race = _run(store, key, plan, workload, how, fresh, command)
+    from thalweg import report
+
     page = report.write(race, folder / f"{file_name(plan.task, key)}.html")
     return Showdown(race, page)
 

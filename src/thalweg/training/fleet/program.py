@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import _engine_run_backward
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
@@ -148,7 +149,7 @@ class Gradients:
         given = [x.detach().requires_grad_() for x in flat[:count]]
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # others know no axis of replicas
             losses = torch.vmap(loss, randomness="different")([*given, *flat[count:]])
-        gradients = torch.autograd.grad(losses, given, torch.ones_like(losses), allow_unused=True)
+        gradients = _gradients(losses, given)
         self.present = [n for n, g in zip(self.weights, gradients, strict=True) if g is not None]
         return [losses.detach(), *(g for g in gradients if g is not None)]
 
@@ -188,6 +189,17 @@ class Gradients:
         made = self._made[count]
         compiled.run([*stacks, *leaves], [*[None] * len(stacks), *[of] * len(leaves)], made, self.threads)
         return [made[0].clone(), *made[1:]]
+
+
+def _gradients(losses: Tensor, given: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+    """Return the gradient of each loss; None where it does not depend on what is given.
+
+    It is what `torch.autograd.grad` calls, after a check of shapes that imports SymPy.
+    """
+    made: tuple[Tensor | None, ...] = _engine_run_backward(
+        (losses,), (torch.ones_like(losses),), False, False, tuple(given), True, accumulate_grad=False
+    )
+    return made
 
 
 def traced(function: Callable[..., Any], flat: Sequence[Tensor]) -> fx.GraphModule:

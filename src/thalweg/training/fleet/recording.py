@@ -1,6 +1,7 @@
 """Recording what a function of tensors computes, as a graph of torch's own operations."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from operator import getitem
 from typing import Any
 
@@ -20,10 +21,26 @@ def recorded(function: Callable[..., Sequence[Tensor]], given: Sequence[Tensor])
     (['given_0', 'given_1', 'mul_tensor', 'add_tensor', 'output'], 7.0)
     """
     recorder = _Recorder(given)
-    with recorder:
+    with _checks_of_numbers(), recorder:
         made = function(*given)
     recorder.graph.output([recorder.node(x) for x in made])
     return fx.GraphModule(recorder.root, recorder.graph)
+
+
+@contextmanager
+def _checks_of_numbers() -> Iterator[None]:
+    """Keep torch from importing SymPy to check what is simply true; other checks are its own."""
+    whole: Any = torch._check_with
+
+    def check(error: Any, condition: Any, message: Any = None) -> None:
+        if condition is not True:
+            whole(error, condition, message)
+
+    torch._check_with = check  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch._check_with = whole
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
