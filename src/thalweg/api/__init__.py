@@ -2,8 +2,8 @@
 
 import gc
 
-# Importing torch makes two hundred thousand objects that stay; to look through them for garbage meanwhile takes a
-# fifth of the time.
+# Importing torch makes two hundred thousand objects that stay; to look through them for garbage meanwhile
+# takes a fifth of the time.
 _collecting = gc.isenabled()
 gc.disable()
 try:
