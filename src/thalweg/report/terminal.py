@@ -22,12 +22,13 @@ DISPENSABLE = ("State bytes per parameter", "Time per step", "Gap", "Diverged")
 
 
 def render(race: Race) -> Group:
-    """Make what a terminal shows at the end of a race: the sentences, then the final table."""
+    """Make what a terminal shows at the end of a race: the sentences, the final table, how trials ran."""
     said = [Text(sentence) for sentence in summary.sentences(race)]
     said[0].stylize("bold")
     if race.verdict is None:
         return Group(*said)
-    return Group(*said, Text(), _Fitting(tables.final(race)))
+    how = [Text(f"How trials ran: {race.plan.why}.")] if race.plan.why else []
+    return Group(*said, Text(), _Fitting(tables.final(race)), *how)
 
 
 def text(race: Race) -> str:
