@@ -63,7 +63,14 @@ def final(race: Race) -> Table:
         "Diverged",
     ]
     columns = (Column("Optimizer", numeric=False), *map(Column, headings))
-    return Table("Means over the final seeds, best first", columns, tuple(cells))
+    return Table(f"Means over the final seeds, best first. {time_note(race)}", columns, tuple(cells))
+
+
+def time_note(race: Race) -> str:
+    """Say what the time of a step is: in a fleet that of one optimizer cannot be told from the others'."""
+    if race.plan.wave:
+        return "Time per step is a model's share of its fleet's, whatever its optimizer."
+    return "Time per step is the median measured on this machine."
 
 
 def pairs(race: Race) -> Table:

@@ -28,7 +28,7 @@ def render(race: Race) -> Group:
     if race.verdict is None:
         return Group(*said)
     how = [Text(f"How trials ran: {race.plan.why}.")] if race.plan.why else []
-    return Group(*said, Text(), _Fitting(tables.final(race)), *how)
+    return Group(*said, Text(), _Fitting(tables.final(race), tables.time_note(race)), *how)
 
 
 def text(race: Race) -> str:
@@ -77,6 +77,7 @@ class _Fitting:
     """A table that leaves out columns until it fits, and says which."""
 
     shown: tables.Table
+    note: str
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for n in range(len(DISPENSABLE) + 1):
@@ -88,7 +89,7 @@ class _Fitting:
                 break
         yield table
         if "Time per step" not in DISPENSABLE[:n]:
-            yield Text("Time per step is the median measured on this machine.", style="dim")
+            yield Text(self.note, style="dim")
         if n:
             left_out = words.listing([name.lower() for name in DISPENSABLE[:n]])
             yield Text(f"No room here for: {left_out}. The report has everything.", style="dim")

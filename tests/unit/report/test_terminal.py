@@ -125,3 +125,10 @@ def test_the_last_line_says_how_trials_ran_where_that_was_chosen():
 
     assert " ".join(text(chosen).split()).endswith(f"How trials ran: {why}.")
     assert "How trials ran" not in text(RACE)
+
+
+def test_the_time_of_a_step_is_said_to_be_a_share_where_a_fleet_ran():
+    fleet = dataclasses.replace(RACE, plan=dataclasses.replace(RACE.plan, executor="fleet", wave=12))
+
+    assert text(fleet).rstrip().endswith("a model's share of its fleet's, whatever its optimizer.")
+    assert text(RACE).rstrip().endswith("Time per step is the median measured on this machine.")
