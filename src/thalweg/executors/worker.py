@@ -35,8 +35,8 @@ def main(socket: int, file: int, parent: int) -> None:
     for descriptor in (socket, file):
         os.set_inheritable(descriptor, False)
     # Standard output is the parent's standard error. Whole lines: those of two workers do not mix, and
-    # one that is ended has shown what it printed.
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    # one that is ended has shown what it printed. Under PYTHONUNBUFFERED a line's end would be written apart.
+    sys.stdout.reconfigure(line_buffering=True, write_through=False)  # type: ignore[union-attr]
     with Connection(socket) as connection, suppress(EOFError, ConnectionError):
         _serve(connection, file)
     # Python would take most of a second to take everything apart. What was registered for the end runs:

@@ -354,7 +354,7 @@ def script(folder: Path, then: str = "pass", compare: bool = True) -> subprocess
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, "PYTHONPATH": tests},
+        env={**os.environ, "PYTHONPATH": tests, "PYTHONUNBUFFERED": "1"},  # lines are whole all the same
     )
 
 
