@@ -49,9 +49,26 @@ class Outcome(StrEnum):
 class Stage(StrEnum):
     """What a trial was run for."""
 
+    SWEEP = "sweep"  # rates that climb from update to update, to find where to search
+    SHORT = "short"  # one rate for a part of the budget, to confirm or correct what the sweeps say
     TUNING = "tuning"  # one rate of one optimizer, to choose among rates; never compared
     FINAL = "final"  # the chosen rate on a fresh seed; only these are compared
     SINGLE = "single"  # a training of its own
+
+    @property
+    def reads_test(self) -> bool:
+        """Whether a trial is measured on training and test data when it has ended."""
+        return self in (Stage.FINAL, Stage.SINGLE)
+
+
+class Answer(StrEnum):
+    """How a rate finder ended; each but the first is an honest "no answer"."""
+
+    FOUND = "found"
+    FLAT = "flat"  # no rate moved the loss by more than its noise
+    RISING = "rising"  # every rate that moved the loss made it worse
+    NOISY = "noisy"  # the sweeps, or the rates of the short race, cannot be told apart
+    DIVERGED = "diverged"  # every rate that was tried diverged
 
 
 @dataclass(frozen=True)
@@ -97,6 +114,47 @@ class Trace:
 
 
 @dataclass(frozen=True)
+class ShortRate:
+    """How one rate did in the short race of a finder."""
+
+    rate: float
+    losses: tuple[float | None, ...]  # on the validation part at the horizon, a seed each; None: diverged
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the rate finder measured for one optimizer, and what it suggests."""
+
+    optimizer: str
+    outcome: Answer
+    suggestion: float | None  # None unless found
+    low: float | None  # rates from low to high are not told apart from the suggestion
+    high: float | None
+    diverges_at: float | None  # the lowest rate from which sweeps did not come back; None: none did
+    rates: tuple[float, ...]  # of a sweep, ascending
+    losses: tuple[float | None, ...]  # smoothed: the training loss that the update with this rate led to
+    losses_low: tuple[float | None, ...]  # the band of the sweeps around it
+    losses_high: tuple[float | None, ...]
+    short: tuple[ShortRate, ...]  # the short race, ascending
+    horizon: int  # updates of a trial of the short race
+    sweeps: int  # how many; one a seed
+    steps: int  # updates that all of it cost
+    picks: Mapping[str, float | None]  # what others would pick: steepest, valley, slide, minimum/10
+    sentences: tuple[str, ...]  # the answer in words, the most important first
+
+
+@dataclass(frozen=True)
+class FinderPlan:
+    """How rates are found, the same for every optimizer of a race: part of its quota."""
+
+    sweep_seeds: tuple[int, ...]
+    sweep_steps: int
+    short_seeds: tuple[int, ...]
+    short_steps: int  # the horizon
+    short_rates: int  # that the short race tries
+
+
+@dataclass(frozen=True)
 class Contender:
     """One optimizer in a race and the rates that it starts with."""
 
@@ -105,6 +163,8 @@ class Contender:
     rates: tuple[float, ...]  # the grid that tuning starts from; a single one is given, not tuned
     quota: int  # rates that tuning may try in all
     tuned: bool
+    steps: int | None = None  # updates of its trials, where they differ; None: the plan's
+    batch_size: int | None = None  # likewise
 
 
 @dataclass(frozen=True)
@@ -132,6 +192,13 @@ class Plan:
     schema: int = 1
     wave: int = 0  # replicas that a fleet trains at once; 0: no fleet
     why: str = ""  # this executor, in one line
+    source: str = ""  # how the task is loaded again: a built-in name or path/to/task.py[:name]; "": it cannot
+    vary: str = ""  # what the contenders differ in, such as "batch_size"; "": the optimizer
+    finder: FinderPlan | None = None  # None: the grids are as written in the contenders
+    looks: tuple[int, ...] = ()  # numbers of final seeds after which the race may end; (): only after all
+    halving: bool = False  # the worse half of an optimizer's rates gets no further tuning seed
+    target: float | None = None  # of the metric: the time that it takes is measured
+    budget_seconds: float | None = None  # what was asked for, and turned into steps
 
     @property
     def trials_at_most(self) -> int:
@@ -190,6 +257,22 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Recommendation:
+    """What to use, as a recipe and as code, and why."""
+
+    contender: str
+    decided: bool  # the evidence names it; else it is what to prefer among those that tie
+    recipe: Mapping[str, Any]  # as in a recipe's TOML, complete
+    steps: int  # updates of the training that it was measured with
+    reasons: tuple[str, ...]  # sentences
+    seeds_to_decide: (
+        int | None
+    )  # final seeds that would tell the leader from the next; None: decided, or never
+    toml: str
+    code: str  # ten lines of PyTorch that run as they stand
+
+
+@dataclass(frozen=True)
 class LedgerRow:
     """What one optimizer cost."""
 
@@ -198,9 +281,11 @@ class LedgerRow:
     tuning_trials: int
     final_trials: int
     diverged_trials: int
-    steps: int  # updates done in all
+    steps: int  # updates done in all, the finder's included
     gradient_examples: int  # examples whose gradient was computed
     total_seconds: float
+    finder_trials: int = 0
+    finder_steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -224,6 +309,8 @@ class Race:
     command: str = ""  # how to run it again
     started_at: str = ""
     finished_at: str | None = None
+    findings: tuple[Finding, ...] = ()  # of the rate finder, in the order of the contenders
+    follows: str = ""  # the key of the race whose winner this one goes on with: schedules under the winner
 
 
 def to_data(record: Any) -> Any:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import typing
+from enum import StrEnum
 from typing import Any
 
 import pytest
@@ -34,7 +35,7 @@ def values(wanted: Any) -> st.SearchStrategy[Any]:
         return st.dictionaries(st.text(max_size=3), values(arguments[1]), max_size=2)
     if dataclasses.is_dataclass(wanted):
         return made(wanted)
-    if issubclass(wanted, Direction | Outcome | Stage):
+    if issubclass(wanted, StrEnum):
         return st.sampled_from(wanted)
     return {
         str: st.text(max_size=4),

@@ -28,3 +28,4 @@ from thalweg.schedules.shapes import Polynomial as Polynomial
 from thalweg.schedules.shapes import Step as Step
 from thalweg.schedules.shapes import WarmRestarts as WarmRestarts
 from thalweg.schedules.shapes import Warmup as Warmup
+from thalweg.schedules.sweep import Sweep as Sweep

@@ -23,6 +23,7 @@ from thalweg.schedules.shapes import (
     WarmRestarts,
     Warmup,
 )
+from thalweg.schedules.sweep import Sweep
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,13 @@ _ENTRIES = (
         "Runs that may be prolonged: the decay is begun when the end is decided (WSD).",
         "Hu et al. 2024, arXiv:2404.06395; Hägele et al. 2024, arXiv:2405.18392",
         "rises, then falls",
+    ),
+    ScheduleEntry(
+        Sweep,
+        "a^(1 − min(t/(N − 1), 1))",
+        "A range test: rates from small to too large; not for training.",
+        "Smith 2015, arXiv:1506.01186, section 3.3; geometric instead of linear",
+        "rises",
     ),
 )
 

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Literal, NoReturn, Self, TypeVar
 
 from thalweg.errors import InputError, StoreError
-from thalweg.records import Ledger, Plan, Race, Stage, Trace, Verdict, from_data, to_data
+from thalweg.records import Finding, Ledger, Plan, Race, Stage, Trace, Verdict, from_data, to_data
 from thalweg.store.migrations import transaction
 from thalweg.store.opening import connect, damaged, in_words
 
@@ -104,14 +104,20 @@ class Store:
             return tuple(self._decode(Trace, text) for (text,) in rows)
 
     def save_race(
-        self, race_key: str, plan: Plan, command: str, environment: Mapping[str, str], started_at: str
+        self,
+        race_key: str,
+        plan: Plan,
+        command: str,
+        environment: Mapping[str, str],
+        started_at: str,
+        follows: str = "",
     ) -> None:
         """Note that a race has begun.
 
         One that was begun before and not finished stays as it is, with the traces attached to it. A
         finished one under the same key stays too, until `finish_race` replaces it.
         """
-        race = Race(race_key, plan, (), None, None, environment, command, started_at)
+        race = Race(race_key, plan, (), None, None, environment, command, started_at, follows=follows)
         with self._writing():
             self._connection.execute(
                 "INSERT INTO races (key, started_at, record) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
@@ -132,7 +138,13 @@ class Store:
             )
 
     def finish_race(
-        self, race_key: str, trace_keys: Sequence[str], verdict: Verdict, ledger: Ledger, finished_at: str
+        self,
+        race_key: str,
+        trace_keys: Sequence[str],
+        verdict: Verdict,
+        ledger: Ledger,
+        finished_at: str,
+        findings: Sequence[Finding] = (),
     ) -> None:
         """Give a begun race its result and exactly these kept traces, in this order.
 
@@ -141,7 +153,9 @@ class Store:
         """
         with self._writing():
             race_id, race = self._begun(race_key)
-            race = replace(race, verdict=verdict, ledger=ledger, finished_at=finished_at)
+            race = replace(
+                race, verdict=verdict, ledger=ledger, finished_at=finished_at, findings=tuple(findings)
+            )
             self._connection.execute(
                 "DELETE FROM races WHERE key = ? AND finished_at IS NOT NULL", (race_key,)
             )

@@ -37,11 +37,14 @@ class Limits:
     batch_size: int
     metric: str  # "loss" or a metric of the task
     direction: Direction
+    evaluations: int = EVALUATIONS
 
     @property
     def evaluate_every(self) -> int:
-        """Updates between evaluations: an epoch, or a twentieth of a short run."""
-        return min(self.steps_per_epoch, max(1, self.steps // EVALUATIONS))
+        """Updates between evaluations: an epoch, or a part of a short run; a single one is at the end."""
+        if self.evaluations == 1:
+            return self.steps
+        return min(self.steps_per_epoch, max(1, self.steps // self.evaluations))
 
     def epoch(self, step: int) -> float:
         """Return the passes over the training part that so many updates make."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from thalweg.records import Evaluation, Stage, Trace
+from thalweg.records import Evaluation, Trace
 from thalweg.tasks.user_code import isolated_random
 from thalweg.training.control import Control
 from thalweg.training.engine import Engine, ModelEngine, Updates
@@ -106,9 +106,7 @@ def conclude(
     for row in rows:
         engine.finish(row)
     last = [
-        row
-        for row in rows
-        if trials[row].stage is not Stage.TUNING and controls[row].final_evaluation() is not None
+        row for row in rows if trials[row].stage.reads_test and controls[row].final_evaluation() is not None
     ]
     train_measured = dict(zip(last, engine.measure(last, workload.data.train), strict=True)) if last else {}
     test = dict(zip(last, engine.measure(last, workload.data.test), strict=True)) if last else {}

@@ -11,7 +11,7 @@ from thalweg.hyper import ABOVE_0, Integer, Interval, Real
 from thalweg.records import Direction, Stage
 from thalweg.tasks.data.part import Data
 from thalweg.tasks.task import Task
-from thalweg.training.control import Limits
+from thalweg.training.control import EVALUATIONS, Limits
 from thalweg.training.recipe import Recipe
 
 
@@ -65,6 +65,7 @@ class Trial:
     recipe: Recipe
     seed: int
     steps: int
+    evaluations: int = EVALUATIONS  # at least so many of the validation part, where there are so many steps
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ class Workload:
             batch_size=batch_size,
             metric=self.metric,
             direction=self.direction,
+            evaluations=trial.evaluations,
         )
 
 
@@ -137,6 +139,7 @@ def trial_key(workload: Workload, trial: Trial, execution: Execution) -> str:
         "root": execution.root,
         "execution": [execution.executor, execution.threads, execution.device, execution.versions],
         **({"wave": execution.wave} if execution.wave else {}),
+        **({"evaluations": trial.evaluations} if trial.evaluations != EVALUATIONS else {}),
     }
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -67,18 +67,28 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
 def test_every_record_comes_back_as_it_was(
     race: Race, traces: Sequence[Trace], verdict: Verdict, ledger: Ledger
 ) -> None:
-    begun = replace(race, traces=tuple(traces), verdict=None, ledger=None, finished_at=None)
-    finished = replace(begun, traces=tuple(traces[::-1]), verdict=verdict, ledger=ledger, finished_at="now")
+    begun = replace(race, traces=tuple(traces), verdict=None, ledger=None, finished_at=None, findings=())
+    finished = replace(
+        begun,
+        traces=tuple(traces[::-1]),
+        verdict=verdict,
+        ledger=ledger,
+        finished_at="now",
+        findings=race.findings,
+    )
     with tempfile.TemporaryDirectory() as folder:
         with Store.open(folder) as store:
-            store.save_race(begun.key, begun.plan, begun.command, begun.environment, begun.started_at)
+            store.save_race(
+                begun.key, begun.plan, begun.command, begun.environment, begun.started_at, begun.follows
+            )
             for trace in traces:
                 store.save_trace(trace)
                 store.attach(begun.key, trace.key)
             assert store.race(begun.key) == store.latest_unfinished(begun.key) == begun
         with Store.open(folder, create=False) as store:
             assert store.race(begun.key) == begun
-            store.finish_race(begun.key, [trace.key for trace in finished.traces], verdict, ledger, "now")
+            keys = [trace.key for trace in finished.traces]
+            store.finish_race(begun.key, keys, verdict, ledger, "now", race.findings)
             assert store.race(begun.key) == store.finished_race(begun.key) == finished
             assert store.latest_unfinished(begun.key) is None
             assert store.traces(trace.key for trace in traces) == {trace.key: trace for trace in traces}
