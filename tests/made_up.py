@@ -5,19 +5,25 @@ verdict is really judged on these numbers.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from thalweg.evidence import Finals, judge
 from thalweg.records import (
+    Answer,
     Contender,
     Direction,
     Evaluation,
+    FinderPlan,
+    Finding,
     Ledger,
     LedgerRow,
     Outcome,
     Plan,
     Race,
+    ShortRate,
     Stage,
     Trace,
     Verdict,
@@ -31,7 +37,11 @@ KNOWN = {
     "adam": (0.001, 150.0, 0.9774, 0.017, 8.0),
 }
 RULES = {"momentum": {"rule": "sgd", "momentum": 0.9}}
+SCHEDULES = {"constant": 0.0, "cosine": 0.004, "step": 0.002}  # accuracy that each adds
 WINDOW = 100
+FINDER = FinderPlan(
+    sweep_seeds=(300, 301, 302), sweep_steps=120, short_seeds=(310, 311), short_steps=430, short_rates=5
+)
 START = "2026-01-05T10:00:00+00:00"
 
 
@@ -48,6 +58,13 @@ def race(
     diverged: Mapping[str, int] = {},  # final seeds that diverge, per optimizer
     finished: bool = True,
     command: str = "thalweg showdown mnist --optimizers sgd,adam --epochs 10 --batch-size 64",
+    target: float | None = None,  # of the metric
+    vary: str = "",  # what the contenders differ in; "": the optimizer
+    found: Mapping[str, Answer]
+    | None = None,  # how the finder ended for some; the others: found. None: no finder
+    wave: int = 0,  # replicas of a fleet
+    key: str = "",
+    follows: str = "",  # the key of the race that this one goes on with
 ) -> Race:
     """Make a race; the same arguments make the same race. Unknown optimizers behave like momentum."""
     generator = np.random.default_rng(seed)
@@ -76,10 +93,14 @@ def race(
         seed=seed,
         tuning_seeds=tuple(range(100, 100 + tuning_seeds)) if rates > 1 else (),
         final_seeds=tuple(range(200, 200 + final_seeds)),
-        executor="serial",
+        executor="fleet" if wave else "serial",
         threads=2,
         device="cpu",
         versions={"thalweg": "0.1.0", "torch": "2.13.0", "numpy": "2.2.0", "python": "3.11.2"},
+        wave=wave,
+        vary=vary,
+        finder=None if found is None else FINDER,
+        target=target,
     )
     luck = dict.fromkeys(plan.tuning_seeds + plan.final_seeds, 0.0)
     luck = {s: float(generator.normal(0, 0.0012)) for s in luck}  # what all optimizers share on a seed
@@ -100,7 +121,7 @@ def race(
     if not finished:
         traces = traces[: 2 * len(traces) // 3]
     return Race(
-        key=f"made-up-{seed}",
+        key=key or f"made-up-{seed}",
         plan=plan,
         traces=tuple(traces),
         verdict=_verdict(plan, traces) if finished else None,
@@ -109,14 +130,109 @@ def race(
         command=command,
         started_at=START,
         finished_at="2026-01-05T10:21:40+00:00" if finished else None,
+        findings=() if found is None else tuple(finding(c.name, found.get(c.name)) for c in contenders),
+        follows=follows,
     )
 
 
+def follow_up(of: Race, **changes: Any) -> Race:
+    """Make the race of schedules under the winner of a race."""
+    given = {"optimizers": tuple(SCHEDULES), "rates": 1, "vary": "schedule", "seed": of.plan.seed + 50}
+    return race(**{**given, "task": of.plan.task, "follows": of.key, **changes})
+
+
+def finding(name: str = "adam", outcome: Answer | None = None) -> Finding:
+    """Make what the rate finder says of an optimizer: a loss that falls, is flat, and leaves all bounds."""
+    outcome = outcome or Answer.FOUND
+    generator = np.random.default_rng(len(name))
+    best = _known(name)[0]
+    rates = best * 10 ** np.linspace(-4, 2, FINDER.sweep_steps)
+    depth = np.log10(rates / best)
+    fall = {Answer.FLAT: 0.0, Answer.RISING: 0.0}.get(outcome, 1.7)
+    losses = 2.3 - fall / (1 + np.exp(-3.5 * (depth + 1.2))) + np.exp(9 * (depth - 1.2))
+    losses *= np.exp(generator.normal(0, 0.004, len(losses)))
+    bounds = 2.3 * 4
+    low, high = 0.96 * losses, 1.04 * losses
+    spread = [0.4, 0.1, 0.0, 0.15, None]  # of the short race, above its best rate
+    short = tuple(
+        ShortRate(
+            float(f"{best * 10 ** ((i - 2) / 2):.3g}"),
+            (None, None) if extra is None else (round(0.5 + extra, 3), round(0.52 + extra, 3)),
+        )
+        for i, extra in enumerate(spread)
+    )
+    is_found = outcome is Answer.FOUND
+    sentences = {
+        Answer.FOUND: f"Take {best:g}: rates from {best / 3:.3g} to {best * 3:.3g} are not told apart.",
+        Answer.FLAT: "No rate moved the loss by more than its noise.",
+        Answer.RISING: "Every rate that moved the loss made it worse.",
+        Answer.NOISY: "The sweeps cannot be told apart.",
+        Answer.DIVERGED: "Every rate that was tried diverged.",
+    }
+    return Finding(
+        optimizer=name,
+        outcome=outcome,
+        suggestion=best if is_found else None,
+        low=best / 3 if is_found else None,
+        high=best * 3 if is_found else None,
+        diverges_at=None if outcome is Answer.FLAT else float(f"{best * 10**1.5:.3g}"),
+        rates=tuple(rates.tolist()),
+        losses=tuple(None if x > bounds else float(x) for x in losses),
+        losses_low=tuple(None if x > bounds else float(v) for x, v in zip(losses, low, strict=True)),
+        losses_high=tuple(None if x > bounds else float(v) for x, v in zip(losses, high, strict=True)),
+        short=short if outcome in (Answer.FOUND, Answer.NOISY) else (),
+        horizon=FINDER.short_steps,
+        sweeps=len(FINDER.sweep_seeds),
+        steps=len(FINDER.sweep_seeds) * FINDER.sweep_steps + 10 * FINDER.short_steps,
+        picks={"steepest": best / 8, "valley": best / 4, "slide": None, "minimum/10": best / 2},
+        sentences=(
+            sentences[outcome],
+            "The band is the range of the sweeps of three seeds.",
+        ),
+    )
+
+
+def with_losses(
+    losses: Mapping[str, Sequence[Sequence[float | None] | None]],
+    *,
+    steps: Sequence[int] = (1, 2, 3, 4),
+    epochs: float = 2.0,
+    scores: Mapping[str, Sequence[Sequence[float | None]]] | None = None,
+) -> Race:
+    """Make a race from the training losses of each seed of each optimizer; None: this seed diverged."""
+    made = race(optimizers=list(losses), final_seeds=max(map(len, losses.values())), rates=1)
+    plan = replace(made.plan, steps=steps[-1], epochs=epochs)
+    traces = []
+    for name, of_seeds in losses.items():
+        finals = [t for t in made.traces if t.contender == name]
+        for i, (trace, own) in enumerate(zip(finals, of_seeds, strict=True)):
+            outcome = Outcome.COMPLETED if own else Outcome.DIVERGED
+            own = own or [2.0, None]
+            evaluations = tuple(
+                Evaluation(step, step / 2, None, {"accuracy": score})
+                for step, score in zip(steps, scores[name][i] if scores else (), strict=False)
+            )
+            traces.append(
+                replace(
+                    trace,
+                    outcome=outcome,
+                    loss_steps=steps[: len(own)],
+                    losses=tuple(own),
+                    evaluations=evaluations,
+                )
+            )
+    return replace(made, plan=plan, traces=tuple(traces))
+
+
 def _known(name: str) -> tuple[float, float, float, float, float]:
-    return KNOWN.get(name, KNOWN["momentum"])
+    best, halving, accuracy, gap, state = KNOWN.get(name, KNOWN["momentum"])
+    return best, halving, accuracy + SCHEDULES.get(name, 0.0), gap, state
 
 
 def _recipe(name: str) -> dict[str, object]:
+    if name in SCHEDULES:
+        schedule = {"name": name, **({"every": 2000} if name == "step" else {})}
+        return {"optimizer": "momentum", "lr": _known(name)[0], "batch_size": 64, "schedule": schedule}
     return {"optimizer": name, **RULES.get(name, {}), "lr": _known(name)[0], "batch_size": 64}
 
 
@@ -209,8 +325,10 @@ def _verdict(plan: Plan, traces: Sequence[Trace]) -> Verdict:
 
 def _ledger(plan: Plan, traces: Sequence[Trace]) -> Ledger:
     rows = []
+    searched = plan.finder is not None
     for contender in plan.contenders:
         own = [t for t in traces if t.contender == contender.name]
+        sweeps = len(FINDER.sweep_seeds) + FINDER.short_rates * len(FINDER.short_seeds)
         rows.append(
             LedgerRow(
                 optimizer=contender.name,
@@ -221,6 +339,8 @@ def _ledger(plan: Plan, traces: Sequence[Trace]) -> Ledger:
                 steps=sum(t.steps for t in own),
                 gradient_examples=64 * sum(t.steps for t in own),
                 total_seconds=sum(t.total_seconds for t in own),
+                finder_trials=sweeps if searched else 0,
+                finder_steps=4660 if searched else 0,
             )
         )
     return Ledger(tuple(rows), total_seconds=sum(r.total_seconds for r in rows))

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from thalweg.report import words
-from thalweg.report.summary import Curve, RateCurve
+from thalweg.report.curves import Curve
+from thalweg.report.rates import RateCurve
 
 # Hues by Okabe and Ito ("Color Universal Design", 2008), which people with any colour vision tell
 # apart; the light ones are darkened until each has a contrast of 3 to white and to the dark page.

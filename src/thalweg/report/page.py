@@ -18,7 +18,9 @@ from plotly.offline import get_plotlyjs
 from thalweg.errors import InputError
 from thalweg.files import write_whole
 from thalweg.records import Race
+from thalweg.report import curves as along
 from thalweg.report import figures, summary, tables, words
+from thalweg.report import rates as of_rates
 
 
 @dataclass(frozen=True)
@@ -104,14 +106,14 @@ def _pictures(race: Race, looks: dict[str, figures.Style]) -> tuple[Picture, ...
     metric = race.plan.metric
     pictures = []
     for curves, quantity in (
-        (summary.training_loss(race), "Training loss"),
-        (summary.validation_score(race), f"Validation {metric}"),
+        (along.training_loss(race), "Training loss"),
+        (along.validation_score(race), f"Validation {metric}"),
     ):
         if any(c.median for c in curves):
             figure = figures.curves(curves, looks)
             numbers = tables.along(curves, quantity)
-            pictures.append(_picture(quantity, figure, summary.caption(curves), numbers))
-    rates = summary.score_by_rate(race)
+            pictures.append(_picture(quantity, figure, along.caption(curves), numbers))
+    rates = of_rates.score_by_rate(race)
     if rates:
         title = f"Validation {metric} against learning rate"
         caption = "Mean over the tuning seeds, a small mark for each seed; the chosen rate stands in a ring."

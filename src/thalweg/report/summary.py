@@ -1,71 +1,16 @@
-"""What a report says beyond the records: medians, bands, arrivals and sentences, as pure functions.
+"""What a report says of a race beyond the records: the rows of its table, and sentences.
 
 Nothing is judged here (that is the verdict's) and nothing is drawn (that is `figures`): records in,
-frozen results out. Curves are medians over the final seeds, as the tuning seeds chose the rate.
+frozen results out.
 """
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from thalweg.records import Outcome, Race, Stage, Standing, Trace
+from thalweg.records import Race, Stage, Standing
 from thalweg.report import words
-
-Points = Sequence[tuple[int, float]]
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A quantity of one optimizer along the training: median and band over its final seeds."""
-
-    optimizer: str
-    steps: tuple[int, ...]
-    epochs: tuple[float, ...]
-    median: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    seeds: int  # that the median is over
-    diverged: int  # final seeds that are left out because they diverged
-    quartiles: bool  # the band is from the 25 % to the 75 % quantile; else from lowest to highest
-
-
-@dataclass(frozen=True)
-class RatePoint:
-    """What tuning measured at one rate."""
-
-    rate: float
-    scores: tuple[float, ...]  # of each seed that did not diverge
-    mean: float | None  # None as soon as one seed diverged: a mean of survivors would flatter the rate
-    diverged: int
-    chosen: bool
-
-
-@dataclass(frozen=True)
-class RateCurve:
-    """Score against rate of one optimizer, rates ascending."""
-
-    optimizer: str
-    points: tuple[RatePoint, ...]
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """When one optimizer's median training loss is first at the common level."""
-
-    optimizer: str
-    step: int
-    epoch: float
-
-
-@dataclass(frozen=True)
-class Convergence:
-    """Who first reaches a training loss that all reach."""
-
-    level: float | None  # None: there is no curve
-    arrivals: tuple[Arrival, ...]  # earliest first
-    diverged: tuple[str, ...]  # optimizers with a diverged final seed; such seeds are left out
+from thalweg.report.curves import convergence, finals_of, left_out, step_seconds, training_loss
 
 
 @dataclass(frozen=True)
@@ -77,86 +22,17 @@ class Row:
     state_bytes_per_parameter: float | None
 
 
-def training_loss(race: Race) -> tuple[Curve, ...]:
-    """Median training loss of each optimizer along the training, each point a mean over its window."""
-
-    def points(trace: Trace) -> Points:
-        pairs = zip(trace.loss_steps, trace.losses, strict=True)
-        return [(step, loss) for step, loss in pairs if loss is not None]
-
-    return _curves(race, points)
-
-
-def validation_score(race: Race) -> tuple[Curve, ...]:
-    """Median of the metric that ranks, on the validation part, of each optimizer along the training."""
-    metric = race.plan.metric
-
-    def points(trace: Trace) -> Points:
-        values = [(e.step, e.loss if metric == "loss" else e.metrics.get(metric)) for e in trace.evaluations]
-        return [(step, value) for step, value in values if value is not None]
-
-    return _curves(race, points)
-
-
-def score_by_rate(race: Race) -> tuple[RateCurve, ...]:
-    """Give what tuning measured at each rate, for the optimizers that were tuned."""
-    curves = []
-    for contender in race.plan.contenders:
-        chosen = {t.rate for t in _of(race, contender.name, Stage.FINAL)}
-        trials: dict[float, list[Trace]] = {}
-        for trace in _of(race, contender.name, Stage.TUNING):
-            trials.setdefault(trace.rate, []).append(trace)
-        points = [_rate_point(rate, trials[rate], rate in chosen) for rate in sorted(trials)]
-        if points:
-            curves.append(RateCurve(contender.name, tuple(points)))
-    return tuple(curves)
-
-
-def convergence(curves: Sequence[Curve]) -> Convergence:
-    """Find when each optimizer reaches the training loss that all of them reach.
-
-    The level is the highest of the medians at the end of the curves, so every optimizer reaches it
-    at its end at the latest; an arrival is the first step whose median is at or below the level.
-    """
-    trained = [c for c in curves if c.median]
-    diverged = tuple(c.optimizer for c in curves if c.diverged)
-    if not trained:
-        return Convergence(None, (), diverged)
-    level = max(c.median[-1] for c in trained)
-    arrivals = []
-    for curve in trained:
-        first = next(i for i, loss in enumerate(curve.median) if loss <= level)
-        arrivals.append(Arrival(curve.optimizer, curve.steps[first], curve.epochs[first]))
-    return Convergence(level, tuple(sorted(arrivals, key=lambda a: a.step)), diverged)
-
-
-def checkpoints(
-    curves: Sequence[Curve], count: int = 10
-) -> tuple[tuple[float, tuple[float | None, ...]], ...]:
-    """Read curves at about so many evenly spaced epochs: each epoch with the median of each curve.
-
-    A curve that has not begun at an epoch has None there; one that has ended keeps its last value.
-    """
-    grid = max((c.epochs for c in curves), key=len, default=())
-    every = max(1, round(len(grid) / count))
-    return tuple(
-        (epoch, tuple(_at(curve, epoch) for curve in curves))
-        for epoch in sorted(grid[::-every])  # from the end, so that the last one is there
-    )
-
-
 def rows(race: Race) -> tuple[Row, ...]:
     """Give the final table, best first; empty while the race is unfinished."""
     if race.verdict is None:
         return ()
     table = []
     for standing in race.verdict.ranking:
-        finals = _of(race, standing.optimizer, Stage.FINAL)
-        timed = [t.step_seconds for t in finals if t.step_seconds is not None]
+        finals = finals_of(race, standing.optimizer)
         table.append(
             Row(
                 standing,
-                statistics.median(timed) if timed else None,
+                step_seconds(race, standing.optimizer),
                 statistics.median(t.state_bytes_per_parameter for t in finals) if finals else None,
             )
         )
@@ -164,8 +40,9 @@ def rows(race: Race) -> tuple[Row, ...]:
 
 
 def progress(race: Race) -> tuple[int, int]:
-    """Count the trials that are done, and those that the plan allows at most."""
-    return len(race.traces), race.plan.trials_at_most
+    """Count the tuning and final trials that are done, and those that the plan allows at most."""
+    done = sum(t.stage in (Stage.TUNING, Stage.FINAL) for t in race.traces)
+    return done, race.plan.trials_at_most
 
 
 def sentences(race: Race) -> tuple[str, ...]:
@@ -188,7 +65,7 @@ def convergence_sentence(race: Race) -> str:
         return "Fastest to converge: nothing can be said, as no final trial was trained to its end."
     level, names = words.number(found.level, 2), [a.optimizer for a in found.arrivals]
     epochs = words.apart([a.epoch for a in found.arrivals])
-    lead = [a.optimizer for a in found.arrivals if a.step == found.arrivals[0].step]
+    lead = [a.optimizer for a in found.arrivals if a.epoch == found.arrivals[0].epoch]
     if len(names) == 1:
         said = (
             f"Convergence: {names[0]} ends at a training loss of {level}, "
@@ -207,7 +84,7 @@ def convergence_sentence(race: Race) -> str:
             f"a training loss of {level}, which {_all(names)} reach, after {epochs[0]} epochs; "
             f"{words.listing(needs)}."
         )
-    return " ".join([said, *_left_out(curves)])
+    return " ".join([said, *left_out(curves)])
 
 
 def best_sentence(race: Race) -> str:
@@ -253,86 +130,5 @@ def gap_sentence(race: Race) -> str:
     return f"{meaning}: smallest with {gaps[0][1]}, {low}; largest with {gaps[-1][1]}, {high}."
 
 
-def caption(curves: Sequence[Curve]) -> str:
-    """Say what the line and the band of each curve are, and which seeds are not in them."""
-    drawn = [c for c in curves if c.median]
-    bands = "the middle half of them" if any(c.quartiles for c in drawn) else "from the lowest to the highest"
-    if len({c.quartiles for c in drawn}) == 2:
-        bands += ", with fewer than four from the lowest to the highest"
-    seeds = sorted({c.seeds for c in drawn})
-    over = words.plural(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-    return " ".join([f"Line: median over {over}. Band: {bands}.", *_left_out(curves)])
-
-
-def _of(race: Race, optimizer: str, stage: Stage) -> list[Trace]:
-    return [t for t in race.traces if t.contender == optimizer and t.stage is stage]
-
-
-def _curves(race: Race, points: Callable[[Trace], Points]) -> tuple[Curve, ...]:
-    curves = (_curve(race, contender.name, points) for contender in race.plan.contenders)
-    return tuple(c for c in curves if c.median or c.diverged)
-
-
-def _curve(race: Race, optimizer: str, points: Callable[[Trace], Points]) -> Curve:
-    finals = _of(race, optimizer, Stage.FINAL)
-    diverged = sum(t.outcome is Outcome.DIVERGED for t in finals)
-    series = [s for t in finals if t.outcome is not Outcome.DIVERGED and (s := points(t))]
-    steps, values = _aligned(series)
-    if not steps:
-        return Curve(optimizer, (), (), (), (), (), len(series), diverged, quartiles=False)
-    quartiles = len(series) >= 4
-    low, median, high = np.quantile(values, [0.25, 0.5, 0.75] if quartiles else [0, 0.5, 1], axis=0)
-    epochs = tuple(step * race.plan.epochs / race.plan.steps for step in steps)
-    return Curve(
-        optimizer,
-        steps,
-        epochs,
-        tuple(median.tolist()),
-        tuple(low.tolist()),
-        tuple(high.tolist()),
-        seeds=len(series),
-        diverged=diverged,
-        quartiles=quartiles,
-    )
-
-
-def _at(curve: Curve, epoch: float) -> float | None:
-    passed = [median for at, median in zip(curve.epochs, curve.median, strict=True) if at <= epoch]
-    return passed[-1] if passed else None
-
-
-def _aligned(series: Sequence[Points]) -> tuple[tuple[int, ...], np.ndarray]:
-    """Put series on one grid of steps: the union, from where all have begun.
-
-    Between its own steps, and after an early stop, a series keeps its last value.
-    """
-    if not series:
-        return (), np.empty((0, 0))
-    begun = max(points[0][0] for points in series)
-    steps = sorted({step for points in series for step, _ in points if step >= begun})
-    values = []
-    for points in series:
-        own = np.array([step for step, _ in points])
-        last = np.searchsorted(own, steps, side="right") - 1
-        values.append(np.array([value for _, value in points])[last])
-    return tuple(steps), np.array(values)
-
-
-def _rate_point(rate: float, trials: Iterable[Trace], chosen: bool) -> RatePoint:
-    scores = [None if t.outcome is Outcome.DIVERGED else t.score for t in trials]
-    finished = tuple(s for s in scores if s is not None)
-    diverged = len(scores) - len(finished)
-    return RatePoint(rate, finished, None if diverged else statistics.fmean(finished), diverged, chosen)
-
-
 def _all(names: Sequence[str]) -> str:
     return "both" if len(names) == 2 else f"all {words.count(len(names))}"
-
-
-def _left_out(curves: Iterable[Curve]) -> list[str]:
-    missing = [
-        f"{c.optimizer} on {c.diverged} of {words.plural(c.seeds + c.diverged, 'seed')}"
-        for c in curves
-        if c.diverged
-    ]
-    return [f"Diverged and left out here: {words.listing(missing)}."] if missing else []

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from thalweg.records import Contender, LedgerRow, Pair, Race
 from thalweg.report import summary, words
+from thalweg.report.curves import Curve, checkpoints
+from thalweg.report.rates import RateCurve
 
 
 @dataclass(frozen=True)
@@ -152,17 +154,17 @@ def _again(race: Race) -> str:
     return f"{words.plural(deaths, 'time')}, for the process of a trial had died"
 
 
-def along(curves: Sequence[summary.Curve], quantity: str) -> Table:
+def along(curves: Sequence[Curve], quantity: str) -> Table:
     """Give the medians of curves at a few epochs: the numbers behind a picture."""
     curves = [c for c in curves if c.median]
-    epochs, values = zip(*summary.checkpoints(curves), strict=True) if curves else ((), ())
+    epochs, values = zip(*checkpoints(curves), strict=True) if curves else ((), ())
     shown = words.apart(epochs)
     cells = [(e, *(words.number(x) for x in row)) for e, row in zip(shown, values, strict=True)]
     columns = (Column("Epoch"), *(Column(c.optimizer) for c in curves))
     return Table(f"{quantity}: median over the seeds", columns, tuple(cells))
 
 
-def by_rate(curves: Sequence[summary.RateCurve], metric: str) -> Table:
+def by_rate(curves: Sequence[RateCurve], metric: str) -> Table:
     """Give what tuning measured at each rate."""
     cells = [
         (

@@ -1,7 +1,9 @@
 import pytest
 
 import made_up
-from thalweg.report import figures, summary
+from thalweg.report import figures
+from thalweg.report.curves import training_loss, validation_score
+from thalweg.report.rates import score_by_rate
 
 RACE = made_up.race(diverged={"sgd": 2})
 LOOKS = figures.styles(c.name for c in RACE.plan.contenders)
@@ -38,7 +40,7 @@ def test_eight_optimizers_differ_without_colour():
 
 
 def test_a_curve_is_drawn_as_it_is():
-    curves = summary.training_loss(RACE)
+    curves = training_loss(RACE)
     figure = figures.curves(curves, LOOKS)
     lines = [trace for trace in figure.data if trace.line.width]
 
@@ -50,14 +52,14 @@ def test_a_curve_is_drawn_as_it_is():
 
 
 def test_loss_over_decades_has_a_logarithmic_axis_and_accuracy_has_not():
-    loss, accuracy = summary.training_loss(RACE), summary.validation_score(RACE)
+    loss, accuracy = training_loss(RACE), validation_score(RACE)
 
     assert figures.curves(loss, LOOKS).layout.yaxis.type == "log"
     assert figures.curves(accuracy, LOOKS).layout.yaxis.type == "linear"
 
 
 def test_rates_show_means_chosen_rate_and_divergence():
-    curves = summary.score_by_rate(RACE)
+    curves = score_by_rate(RACE)
     figure = figures.score_by_rate(curves, LOOKS)
     adam = next(c for c in curves if c.optimizer == "adam")
     drawn = [t for t in figure.data if t.legendgroup == "adam"]
@@ -75,7 +77,7 @@ def test_rates_show_means_chosen_rate_and_divergence():
 def test_names_cannot_be_markup():
     race = made_up.race(optimizers=["<b>sgd</b>"])
     looks = figures.styles(["<b>sgd</b>"])
-    drawn = figures.curves(summary.training_loss(race), looks).data[-1]
+    drawn = figures.curves(training_loss(race), looks).data[-1]
 
     assert drawn.name == "&lt;b&gt;sgd&lt;/b&gt;"
 

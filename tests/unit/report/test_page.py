@@ -11,6 +11,7 @@ import pytest
 import made_up
 from thalweg.errors import InputError
 from thalweg.report import summary, write
+from thalweg.report.curves import training_loss, validation_score
 
 EVIL = '</script><script>alert("x")</script><img src=x onerror=alert(1)>'
 
@@ -63,8 +64,8 @@ def test_page_holds_three_figures_and_their_numbers(tmp_path):
     text, page = read(race, tmp_path)
     loss, score, rates = figures_in(text)
 
-    assert loss["data"][-1]["y"] == list(summary.training_loss(race)[-1].median)
-    assert score["data"][-1]["y"] == list(summary.validation_score(race)[-1].median)
+    assert loss["data"][-1]["y"] == list(training_loss(race)[-1].median)
+    assert score["data"][-1]["y"] == list(validation_score(race)[-1].median)
     assert rates["layout"]["xaxis"]["type"] == "log"
     assert len(page.all("figcaption")) == len(page.all("figure")) == 3
 
