@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from thalweg.errors import InputError
 from thalweg.records import Direction
 
+LEVEL: Final = 0.05  # the chance of any false finding in a race between equals
 EXACT_UP_TO: Final = 20  # values; 2^19 splits, some 20 MB for a moment
 DRAWS: Final = 99_999  # random splits beyond that: p is then a multiple of 10^-5
 ROUNDING: Final = 1e-9  # relative: what differs by less is equal
@@ -117,7 +118,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def minimum_seeds(k: int, level: float = 0.05) -> int:
+def minimum_seeds(k: int, level: float = LEVEL) -> int:
     """The fewest seeds with which k optimizers can be told apart at all.
 
     The smallest n with 2^(1−n) ≤ level / (k(k−1)/2): the smallest p that n seeds can give must pass the

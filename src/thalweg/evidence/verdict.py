@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean
-from typing import Final
 
 from thalweg.errors import InputError
 from thalweg.evidence.statistics import (
+    LEVEL,
     advantages,
     holm,
     minimum_seeds,
@@ -17,8 +17,6 @@ from thalweg.evidence.statistics import (
     sign_flip_p,
 )
 from thalweg.records import Direction, Pair, Standing, Verdict
-
-LEVEL: Final = 0.05  # the chance of any false finding in a race between equals
 
 Scores = Sequence[float | None]
 
@@ -35,13 +33,13 @@ class Finals:
     edge: str | None = None  # "lowest" or "highest" if the rate lies at that end of those tried
 
 
-def judge(finals: Sequence[Finals], direction: Direction, metric: str) -> Verdict:
+def judge(finals: Sequence[Finals], direction: Direction, metric: str, *, level: float = LEVEL) -> Verdict:
     """Decide a race from its final trials.
 
     Every two optimizers are compared seed by seed (`sign_flip_p` of their `advantages`), with Holm's
     correction over all pairs. One that is better than every other wins. Otherwise those tie that the
     leader, first in the ranking, is not better than. Between equals the chance of any false finding is
-    at most 5 %.
+    at most ``level``; where a race is judged several times, the `levels` of its looks add up to 5 %.
 
     The ranking goes by the mean score. A diverged seed is worse than any number, so whoever diverged on
     fewer seeds stands higher, and only then the mean over the other seeds counts. The test follows the same
@@ -51,8 +49,8 @@ def judge(finals: Sequence[Finals], direction: Direction, metric: str) -> Verdic
     sentence says so. Of an optimizer that is alone there is a ranking, no winner and no tie. The same
     finals always give the same verdict; the intervals of pairs are not corrected for their number.
 
-    Raises `InputError` if there are no finals, two have one name, the number of seeds differs, or a
-    number is not finite.
+    Raises `InputError` if there are no finals, two have one name, the number of seeds differs, a number is
+    not finite, or the level is not in (0, 0.05].
 
     >>> untested = (None,) * 6
     >>> adam = Finals("adam", 0.001, (0.9, 0.8, 0.9, 0.8, 0.9, 0.8), tests=untested, gaps=untested)
@@ -63,16 +61,18 @@ def judge(finals: Sequence[Finals], direction: Direction, metric: str) -> Verdic
     >>> print(verdict.sentences[0])
     adam is best: validation accuracy 0.85 [0.8, 0.9], better than sgd over 6 seeds (Holm-corrected p 0.0312).
     """
+    if not 0 < level <= LEVEL:
+        raise InputError("The level of a verdict", f"be in (0, {LEVEL}]", level)
     seeds = _checked(finals)
     ranked = sorted(finals, key=lambda f: _place(f, direction))  # stable: equal ones in the order given
     compared = [f for f in ranked if f.scores]
-    pairs = _pairs(compared, direction)
+    pairs = _pairs(compared, direction, level)
     beaten = {p.b for p in pairs if p.a == compared[0].optimizer and p.better == p.a}
     rivals = [f.optimizer for f in compared[1:] if f.optimizer not in beaten]
     ranking = tuple(_standing(f) for f in ranked)
     winner = compared[0].optimizer if beaten and not rivals else None
     tie = (compared[0].optimizer, *rivals) if rivals else ()
-    needed = minimum_seeds(max(1, len(compared)))
+    needed = minimum_seeds(max(1, len(compared)), level)
     return Verdict(
         metric=metric,
         direction=direction,
@@ -83,7 +83,7 @@ def judge(finals: Sequence[Finals], direction: Direction, metric: str) -> Verdic
         seeds=seeds,
         seeds_needed=needed,
         sentences=(
-            *_decision(f"validation {metric}", ranking[: len(compared)], pairs, tie, needed),
+            *_decision(f"validation {metric}", ranking[: len(compared)], pairs, tie, needed, level),
             *_warnings(ranking, seeds),
         ),
     )
@@ -112,7 +112,7 @@ def _place(f: Finals, direction: Direction) -> tuple[bool, int, float]:
     return not f.scores, len(f.scores) - len(finite), -direction.sign * fmean(finite) if finite else 0.0
 
 
-def _pairs(ranked: Sequence[Finals], direction: Direction) -> tuple[Pair, ...]:
+def _pairs(ranked: Sequence[Finals], direction: Direction, level: float) -> tuple[Pair, ...]:
     couples = list(combinations(ranked, 2))
     better_by = [advantages(a.scores, b.scores, direction) for a, b in couples]
     p_values = [sign_flip_p(x) for x in better_by]
@@ -133,7 +133,7 @@ def _pairs(ranked: Sequence[Finals], direction: Direction) -> tuple[Pair, ...]:
                 # A decided pair is decided for the one that ranks higher. Where both diverged equally often,
                 # it was on the same seeds, and the means rank; or there are as many −D as +D, which are
                 # out of balance within a part in at least half of all splits, so that p ≥ ½.
-                better=a.optimizer if p_holm <= LEVEL else None,
+                better=a.optimizer if p_holm <= level else None,
             )
         )
     return tuple(pairs)
@@ -171,7 +171,12 @@ def _interval(values: Scores) -> tuple[float, float] | None:
 
 
 def _decision(
-    metric: str, compared: Sequence[Standing], pairs: Sequence[Pair], tie: Sequence[str], needed: int
+    metric: str,
+    compared: Sequence[Standing],
+    pairs: Sequence[Pair],
+    tie: Sequence[str],
+    needed: int,
+    level: float,
 ) -> list[str]:
     """Word the verdict itself: who is best, by how much, and how sure that is."""
     if not compared:
@@ -183,9 +188,11 @@ def _decision(
         return [f"{leader.optimizer} has no other to be compared with: {metric} {_mean_in_words(leader)}."]
     means = [f"{s.optimizer} {_mean_in_words(s)}" for s in compared if s.optimizer in tie]
     if leader.seeds < needed:
+        at = "" if level == LEVEL else f" at a level of {100 * level:.3g} %"
+        had = "was" if leader.seeds == 1 else "were"
         return [
-            f"Not enough seeds to say which is best: {len(compared)} optimizers take at least {needed}, "
-            f"and there {'was' if leader.seeds == 1 else 'were'} {leader.seeds}.",
+            f"Not enough seeds to say which is best: {len(compared)} optimizers take at least {needed}{at}, "
+            f"and there {had} {leader.seeds}.",
             f"So far the mean {metric} is: {_listed(means)}.",
         ]
     decided = [p for p in pairs if p.a == leader.optimizer and p.better]
@@ -193,15 +200,15 @@ def _decision(
     if not tie:
         return [
             f"{leader.optimizer} is best: {metric} {_mean_in_words(leader)}, {beaten} "
-            f"over {leader.seeds} seeds ({_p(decided)}).",
+            f"over {leader.seeds} seeds ({_p(decided, level)}).",
             _effect(decided[0]),
         ]
     undecided = [p for p in pairs if p.a == leader.optimizer and not p.better]
     return [
         f"{_listed(tie)} tie: over {leader.seeds} seeds, what sets {leader.optimizer} apart from "
-        f"{_listed(tie[1:])} may be chance ({_p(undecided)}).",
+        f"{_listed(tie[1:])} may be chance ({_p(undecided, level)}).",
         f"Mean {metric}: {_listed(means)}.",
-        *([f"{leader.optimizer} is {beaten} ({_p(decided)})."] if decided else []),
+        *([f"{leader.optimizer} is {beaten} ({_p(decided, level)})."] if decided else []),
     ]
 
 
@@ -244,9 +251,10 @@ def _effect(pair: Pair) -> str:
     return f"It is ahead of {pair.b}, the next, {by}on {100 * pair.probability_a_better:.3g} % of the seeds."
 
 
-def _p(pairs: Sequence[Pair]) -> str:
+def _p(pairs: Sequence[Pair], level: float) -> str:
     low, high = (f"{extreme(p.p_holm for p in pairs):.3g}" for extreme in (min, max))
-    return f"Holm-corrected p {low}" + (f" to {high}" if high != low else "")
+    judged = "" if level == LEVEL else f", judged at {100 * level:.3g} %"
+    return f"Holm-corrected p {low}" + (f" to {high}" if high != low else "") + judged
 
 
 def _count(n: int, what: str) -> str:

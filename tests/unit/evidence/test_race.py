@@ -59,13 +59,13 @@ def test_a_rate_scores_the_mean_over_its_tuning_seeds_smallest_rate_first() -> N
         final(2, 1.0),
     ]
 
-    assert race.tuned(traces, "sgd") == [RateScore(0.01, 0.375, 3.5), RateScore(0.1, 0.625, 1.5)]
+    assert race.tuned(traces, "sgd") == [RateScore(0.01, 0.375, 3.5, 2), RateScore(0.1, 0.625, 1.5, 2)]
     assert race.tuned(traces, "adam") == [RateScore(0.001, 1.0, 1.0)]
     assert race.tuned(traces, "rmsprop") == []
 
 
 def test_a_rate_that_diverged_on_one_seed_has_no_score() -> None:
-    assert race.tuned([tuning(0.1, 0, 0.5), tuning(0.1, 1, None)], "sgd") == [RateScore(0.1, None, None)]
+    assert race.tuned([tuning(0.1, 0, 0.5), tuning(0.1, 1, None)], "sgd") == [RateScore(0.1, None, None, 2)]
 
 
 @pytest.mark.parametrize(
