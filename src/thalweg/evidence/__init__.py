@@ -1,4 +1,4 @@
-"""From numbers to judgement: paired tests, intervals, and the verdict of a race. Free of torch."""
+"""From numbers to judgement: paired tests, the verdict of a race, what to use. Free of torch."""
 
 from thalweg.evidence.looks import levels as levels
 from thalweg.evidence.looks import seeds_to_decide as seeds_to_decide
@@ -6,6 +6,7 @@ from thalweg.evidence.looks import useful_looks as useful_looks
 from thalweg.evidence.profile import geometric_mean_ratio as geometric_mean_ratio
 from thalweg.evidence.profile import performance_profile as performance_profile
 from thalweg.evidence.profile import time_to_target as time_to_target
+from thalweg.evidence.recommendation import recommend as recommend
 from thalweg.evidence.statistics import advantages as advantages
 from thalweg.evidence.statistics import holm as holm
 from thalweg.evidence.statistics import minimum_seeds as minimum_seeds

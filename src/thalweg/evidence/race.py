@@ -138,11 +138,12 @@ def _complete(plan: Plan, traces: Sequence[Trace]) -> int:
 def _judged(plan: Plan, traces: Sequence[Trace], place: int) -> Verdict:
     """Judge at one look."""
     looks = _looks(plan)
-    finals = [_finals(plan, traces, c, plan.final_seeds[: looks[place]]) for c in plan.contenders]
+    finals = [finals_of(plan, traces, c, plan.final_seeds[: looks[place]]) for c in plan.contenders]
     return judge(finals, plan.direction, plan.metric, level=levels(looks)[place])
 
 
-def _finals(plan: Plan, traces: Sequence[Trace], contender: Contender, seeds: Sequence[int]) -> Finals:
+def finals_of(plan: Plan, traces: Sequence[Trace], contender: Contender, seeds: Sequence[int]) -> Finals:
+    """Return what the final trials of one contender left on these seeds."""
     rate, edge = chosen_rate(plan, traces, contender)
     if rate is None:
         return Finals(contender.name, None)
