@@ -185,7 +185,7 @@ def _python(value: Any) -> str:
     """Write a value of a recipe's TOML as Python: lists are tuples there, and the word none is None.
 
     >>> _python(["none", 0.001]), _python({"name": "cosine"})
-    ("(None, 0.001)", "{'name': 'cosine'}")
+    ('(None, 0.001)', "{'name': 'cosine'}")
     """
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key!r}: {_python(x)}" for key, x in value.items()) + "}"

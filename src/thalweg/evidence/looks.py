@@ -46,8 +46,9 @@ def levels(looks: Sequence[int], level: float = LEVEL) -> tuple[float, ...]:
 def useful_looks(k: int, seeds: int, level: float = LEVEL) -> tuple[int, ...]:
     """Looks for a race of k optimizers with so many seeds at most: as early as possible, then twice as many.
 
-    The first look is the smallest number of seeds with which the level that it gets can decide anything; each
-    further one has twice as many, and the last one all. Few looks, as each takes some power from the last.
+    The first look is the smallest number of seeds with which the level that it gets can decide anything, each
+    further one has twice as many, and the last one all; a look that would save less than a quarter of the
+    seeds is left out. They are few, as each takes some power from the last.
 
     Raises `InputError` if k or the number of seeds is below 1, or the level is not in (0, 1).
 
@@ -56,9 +57,10 @@ def useful_looks(k: int, seeds: int, level: float = LEVEL) -> tuple[int, ...]:
     """
     if seeds < 1:
         raise InputError("The seeds of a race", "be at least 1", seeds)
-    first = next((n for n in range(1, seeds) if n >= minimum_seeds(k, level * (n / seeds) ** 2)), seeds)
-    early = [first * 2**i for i in range(seeds) if first * 2**i < seeds]
-    return (*early, seeds)
+    most = 3 * seeds // 4
+    first = next((n for n in range(1, most + 1) if n >= minimum_seeds(k, level * (n / seeds) ** 2)), seeds)
+    doubled = (first * 2**i for i in range(seeds.bit_length()))
+    return (*(n for n in doubled if n <= most), seeds)
 
 
 def seeds_to_decide(advantages: Values, pairs: int) -> int | None:
