@@ -1,0 +1,1 @@
+"""Finders: a rate, a batch size, by measuring."""
