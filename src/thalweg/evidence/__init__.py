@@ -2,7 +2,6 @@
 
 from thalweg.evidence.looks import levels as levels
 from thalweg.evidence.looks import seeds_to_decide as seeds_to_decide
-from thalweg.evidence.looks import useful_looks as useful_looks
 from thalweg.evidence.profile import geometric_mean_ratio as geometric_mean_ratio
 from thalweg.evidence.profile import performance_profile as performance_profile
 from thalweg.evidence.profile import time_to_target as time_to_target

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from thalweg.errors import InputError
-from thalweg.evidence.statistics import LEVEL, Array, Values, minimum_seeds
+from thalweg.evidence.statistics import LEVEL, Array, Values
 
 POWER: Final = 0.8  # with which an advised number of seeds decides
 MOST: Final = 1_000  # seeds; what takes more is not advised
@@ -41,26 +41,6 @@ def levels(looks: Sequence[int], level: float = LEVEL) -> tuple[float, ...]:
         raise InputError("The level of a test", "be a number in (0, 1)", level, "Try 0.05.")
     squares = itertools.pairwise(n * n for n in (0, *looks))
     return tuple(level * ((after - before) / looks[-1] ** 2) for before, after in squares)
-
-
-def useful_looks(k: int, seeds: int, level: float = LEVEL) -> tuple[int, ...]:
-    """Looks for a race of k optimizers with so many seeds at most: as early as possible, then twice as many.
-
-    The first look is the smallest number of seeds with which the level that it gets can decide anything, each
-    further one has twice as many, and the last one all; a look that would save less than a quarter of the
-    seeds is left out. They are few, as each takes some power from the last.
-
-    Raises `InputError` if k or the number of seeds is below 1, or the level is not in (0, 1).
-
-    >>> useful_looks(2, 16), useful_looks(4, 32), useful_looks(10, 11)
-    ((8, 16), (11, 22, 32), (11,))
-    """
-    if seeds < 1:
-        raise InputError("The seeds of a race", "be at least 1", seeds)
-    most = 3 * seeds // 4
-    first = next((n for n in range(1, most + 1) if n >= minimum_seeds(k, level * (n / seeds) ** 2)), seeds)
-    doubled = (first * 2**i for i in range(seeds.bit_length()))
-    return (*(n for n in doubled if n <= most), seeds)
 
 
 def seeds_to_decide(advantages: Values, pairs: int) -> int | None:

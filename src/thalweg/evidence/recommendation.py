@@ -185,7 +185,6 @@ def _what_would_decide(race: Race, verdict: Verdict) -> tuple[int | None, str]:
         return None, (
             f"Even {MOST:,} final seeds would hardly tell {a} from {b}, if they differ no more than here."
         )
-    found = max(found, verdict.seeds + 1)
     return found, (
         f"About {found} final seeds would decide between {a} and {b}, with a chance of 80 %, if they differ "
         f"as much as here."

@@ -1,6 +1,5 @@
 """Planned looks and how many seeds would decide: against sums, searches and simulated races."""
 
-import itertools
 import math
 
 import numpy as np
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from thalweg.errors import InputError
-from thalweg.evidence import minimum_seeds, seeds_to_decide, sign_flip_p, useful_looks
+from thalweg.evidence import minimum_seeds, seeds_to_decide, sign_flip_p
 from thalweg.evidence.looks import levels
 
 INCREASING = st.lists(st.integers(1, 500), min_size=1, max_size=6, unique=True).map(sorted)
@@ -42,25 +41,6 @@ def test_looks_that_do_not_increase_are_refused(looks: list[int]) -> None:
 def test_a_level_that_is_no_level_is_refused(level: float) -> None:
     with pytest.raises(InputError, match="level"):
         levels([8], level)
-
-
-@given(st.integers(1, 12), st.integers(1, 60))
-def test_each_useful_look_can_decide_and_none_could_be_earlier(k: int, seeds: int) -> None:
-    looks = useful_looks(k, seeds)
-
-    assert looks[-1] == seeds
-    assert list(looks) == sorted(set(looks))
-    if len(looks) > 1:
-        assert all(b == 2 * a for a, b in itertools.pairwise(looks[:-1]))
-        assert 4 * looks[-2] <= 3 * seeds
-        assert all(n >= minimum_seeds(k, level) for n, level in zip(looks, levels(looks), strict=True))
-    for earlier in range(1, min(looks[0], 3 * seeds // 4 + 1)):
-        assert earlier < minimum_seeds(k, levels([earlier, seeds])[0])
-
-
-def test_no_seeds_at_all_are_refused() -> None:
-    with pytest.raises(InputError, match="at least 1"):
-        useful_looks(2, 0)
 
 
 def differences(effect: float, n: int = 10) -> list[float]:

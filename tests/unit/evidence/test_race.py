@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from made_up import race as made_up
+from thalweg.errors import InputError
 from thalweg.evidence import race
 from thalweg.evidence.race import RateScore
 from thalweg.records import Contender, Direction, Outcome, Plan, Stage, Trace
@@ -221,3 +222,145 @@ def test_unequal_tuning_is_said() -> None:
     assert said.startswith("Tuning was not equal, which favours those that tried more rates: ")
     assert f"{first.name} {len(rates) - 1}" in said
     assert "not equal" not in " ".join(race.verdict(RACE.plan, RACE.traces).sentences)
+
+
+# Halving: rates that are given up have fewer seeds
+
+
+def test_only_rates_with_the_most_seeds_compare_of_those_that_did_not_diverge() -> None:
+    given_up, kept, better, diverged = (
+        RateScore(0.01, 0.99, 0.1, 1),
+        RateScore(0.1, 0.8, 1.0, 3),
+        RateScore(1.0, 0.9, 1.0, 3),
+        RateScore(10.0, None, None, 4),
+    )
+
+    assert race.best([given_up, kept, better, diverged], HIGHER) == 2
+    assert race.best([given_up, kept], HIGHER) == 1
+    assert race.best([given_up, diverged], HIGHER) == 0
+    assert race.best([diverged], HIGHER) is None
+
+
+def test_the_rate_of_a_race_that_halves_is_one_of_those_that_were_kept() -> None:
+    """0.01 was lucky on the first seed and would lead with its mean; it has no second one."""
+    plan = replace(RACE.plan, tuning_seeds=(0, 1), halving=True)
+    traces = [tuning(0.01, 0, 0.95), tuning(0.1, 0, 0.9), tuning(0.1, 1, 0.8), tuning(1.0, 0, 0.2)]
+
+    assert race.tuned(traces, "sgd") == [
+        RateScore(0.01, 0.95, 1.0, 1),
+        RateScore(0.1, pytest.approx(0.85), 1.0, 2),
+        RateScore(1.0, 0.2, 1.0, 1),
+    ]
+    assert race.chosen_rate(plan, traces, SGD) == (0.1, None)
+
+
+# Looks
+
+
+def looking(better: Mapping[int, float], seeds: int) -> tuple[Plan, list[Trace]]:
+    """Two contenders with looks after 8 and 16 seeds; how much better adam is on each, 0.1 if not said."""
+    plan, _ = judged()
+    plan = replace(plan, final_seeds=tuple(range(16)), looks=(8, 16))
+    finals = [final(s, 0.5 + 0.001 * s) for s in range(seeds)]
+    finals += [final(s, 0.5 + 0.001 * s + better.get(s, 0.1), name="adam") for s in range(seeds)]
+    return plan, finals
+
+
+def test_a_race_may_end_at_the_first_look_with_a_winner() -> None:
+    plan, traces = looking({}, 8)
+    verdict = race.verdict(plan, traces)
+
+    assert race.looked(plan, traces) == 8
+    assert (verdict.winner, verdict.seeds) == ("adam", 8)
+    assert "(Holm-corrected p 0.00781, judged at 1.25 %)" in verdict.sentences[0]
+    assert verdict.sentences[-1] == (
+        "The race could end after 8 or 16 final seeds and ended after 8: the 5 % chance of a false finding "
+        "is shared out among the looks, 1.25 + 3.75 %."
+    )
+
+
+def test_a_tie_at_an_early_look_goes_on_and_the_last_look_decides() -> None:
+    """One seed of eight the other way: p = 4/2⁸ or more is above 1.25 %. Of sixteen it is below 3.75 %."""
+    losses = {3: -0.01, 5: -0.02}
+    early, late = looking(losses, 8), looking(losses, 16)
+
+    assert race.looked(*early) is None
+    assert race.verdict(*early).tie == ("adam", "sgd")
+    assert race.looked(*late) == 16
+    assert (race.verdict(*late).winner, race.verdict(*late).seeds) == ("adam", 16)
+    assert "ran to the last" in race.verdict(*late).sentences[-1]
+
+
+def test_a_tie_at_the_last_look_ends_the_race_too() -> None:
+    plan, traces = looking({s: 0.1 * (-1) ** s for s in range(16)}, 16)
+
+    assert race.looked(plan, traces) == 16
+    assert race.verdict(plan, traces).winner is None
+
+
+@pytest.mark.parametrize("seeds", [9, 15])
+def test_between_looks_the_last_complete_one_counts(seeds: int) -> None:
+    losses = {3: -0.01, 5: -0.02}
+    plan, traces = looking(losses, seeds)
+
+    assert race.looked(plan, traces) is None
+    assert race.verdict(plan, traces) == race.verdict(*looking(losses, 8))
+
+
+def test_a_look_is_complete_when_every_contender_has_run_it() -> None:
+    plan, traces = looking({}, 8)
+
+    assert race.looked(plan, traces[:-1]) is None
+    with pytest.raises(InputError, match="must have 8 final seeds of every contender; got 7"):
+        race.verdict(plan, traces[:-1])
+
+
+def test_a_contender_whose_rates_all_diverged_holds_up_no_look() -> None:
+    plan, traces = looking({}, 8)
+    plan = replace(plan, contenders=(*plan.contenders, replace(SGD, name="lost")))
+    traces += [tuning(rate, 0, None, name="lost") for rate in SGD.rates]
+
+    assert race.looked(plan, traces) == 8
+    assert [s.optimizer for s in race.verdict(plan, traces).ranking] == ["adam", "sgd", "lost"]
+
+
+def test_a_race_without_looks_ends_after_all_its_seeds() -> None:
+    plan, traces = looking({}, 16)
+    plan = replace(plan, looks=())
+
+    assert race.looked(plan, [t for t in traces if t.seed < 15]) is None
+    assert race.looked(plan, traces) == 16
+    assert "judged at" not in race.verdict(plan, traces).sentences[0]
+    assert not any("could end" in sentence for sentence in race.verdict(plan, traces).sentences)
+
+
+# The ledger of what a finder cost, and of contenders of their own size
+
+
+def test_what_the_finder_did_is_counted_apart_and_in_the_sums() -> None:
+    plan = replace(RACE.plan, train_examples=22, batch_size=5)
+    sweep = replace(tuning(1e-5, 0, None), stage=Stage.SWEEP, steps=5, total_seconds=1.0)
+    short = replace(tuning(0.03, 0, None), stage=Stage.SHORT, steps=2, total_seconds=0.5)
+    tried = replace(tuning(0.1, 0, None), steps=1, total_seconds=0.25)
+    row = race.ledger(plan, [sweep, short, tried]).rows[0]
+
+    assert (row.finder_trials, row.finder_steps) == (2, 7)
+    assert (row.rates_tried, row.tuning_trials, row.final_trials, row.diverged_trials) == ((0.1,), 1, 0, 1)
+    assert (row.steps, row.gradient_examples, row.total_seconds) == (8, 22 + 10 + 5, 1.75)
+
+
+def test_examples_are_counted_in_the_batches_of_each_contender() -> None:
+    """Of 22 examples: three batches of 10 are 22, and a batch of all is 22 each time."""
+    plan = replace(
+        RACE.plan,
+        train_examples=22,
+        batch_size=5,
+        contenders=(replace(SGD, batch_size=10), replace(ADAM, batch_size=22), replace(SGD, name="five")),
+    )
+    traces = [
+        replace(tuning(0.1, 0, 0.5), steps=4),
+        replace(tuning(0.1, 0, 0.5, name="adam"), steps=4),
+        replace(tuning(0.1, 0, 0.5, name="five"), steps=4),
+    ]
+
+    assert [row.gradient_examples for row in race.ledger(plan, traces).rows] == [22 + 10, 88, 20]

@@ -309,3 +309,32 @@ def test_numpy_scores_are_judged_like_plain_ones() -> None:
     assert judge([finals(f"o{i}", list(row)) for i, row in enumerate(table)], HIGHER, "m") == judge(
         plain, HIGHER, "m"
     )
+
+
+# Levels of looks
+
+
+def test_a_level_decides_where_p_reaches_it_and_is_named_where_it_is_not_5_percent() -> None:
+    race = [finals("sgd", at(0.8)), finals("adam", at(0.9))]  # p = 2 / 2⁸
+    reached, missed = (judge(race, HIGHER, "accuracy", level=level) for level in (2.0**-7, 2.0**-7.5))
+
+    assert (reached.winner, reached.seeds_needed) == ("adam", 8)
+    assert "over 8 seeds (Holm-corrected p 0.00781, judged at 0.781 %)." in reached.sentences[0]
+    assert (missed.winner, missed.tie, missed.seeds_needed) == (None, ("adam", "sgd"), 9)
+    assert missed.sentences[0] == (
+        "Not enough seeds to say which is best: 2 optimizers take at least 9 at a level of 0.552 %, "
+        "and there were 8."
+    )
+    assert "judged at" not in judge(race, HIGHER, "accuracy").sentences[0]
+
+
+def test_a_tie_at_a_level_of_its_own_names_it() -> None:
+    race = [finals("sgd", at(0.8)), finals("adam", at(0.8001, wobble=0.001))]
+
+    assert judge(race, HIGHER, "m", level=0.01).sentences[0].endswith(", judged at 1 %).")
+
+
+@pytest.mark.parametrize("level", [0.0, -0.01, 0.0500001, 1.0, float("nan")])
+def test_a_level_above_5_percent_or_none_is_refused(level: float) -> None:
+    with pytest.raises(InputError, match=r"The level of a verdict must be in \(0, 0.05\]"):
+        judge([finals("a", [1.0])], HIGHER, "m", level=level)
