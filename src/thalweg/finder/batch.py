@@ -5,18 +5,18 @@ updates, and E = E_min (1 + B/B_noise) examples, to come as far (McCandlish et a
 update of B examples takes seconds(B), which is measured here; so the training takes S × seconds(B).
 """
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import count
-from statistics import median
-from typing import Final, NamedTuple
+from statistics import fmean, median
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from thalweg import seeds
 from thalweg.curvature import NoiseScale, noise_scale, squared_norms
@@ -83,26 +83,23 @@ def noise(
     if examples < 2:
         raise InputError("the training part", "have at least 2 examples, to tell noise", examples)
     updates = min(UPDATES, max(1, int(workload.task.epochs * limits.steps_per_epoch / 2)))
-    start: list[list[float]] = []  # squared norms of 1, 2, 4, … parts together, a training each
-    after: list[list[float]] = []
-    losses: list[Sequence[float]] = []
+    start: list[_Measured] = []
+    after: list[_Measured] = []
     with torch_threads(how.threads), isolated_random(0):
         for seed in range(SEEDS):
             engine = ModelEngine(workload, _trial(recipe, seed), how.root, how.device)
             size, parts = _cut(examples, normalised(engine.model))
-            start.append(_norms(engine, size, parts, -1))
-            (updated,) = engine.update([Updates(0, 0, [recipe.rate or 0.0] * updates)])
-            losses.append(updated.losses)
-            after.append(_norms(engine, size, parts, -2))
+            start.append(_measured(engine, size, parts))
+            engine.update([Updates(0, 0, [recipe.rate or 0.0] * updates)])
+            after.append(_measured(engine, size, parts))
             progress(1)
     # Weights that are no better than those that it started from are not what a training passes through.
-    last = np.array(losses)[:, -math.ceil(updates / 10) :].mean()
-    learnt = bool(last < np.array(losses)[:, 0].mean() and np.isfinite(after).all())
+    learnt = fmean(m.loss for m in after) < fmean(m.loss for m in start)
     found = [
-        noise_scale([n[0] for n in norms], [n[-1] for n in norms], size, size * parts, examples)
-        for norms in ((start, after) if learnt else (start,))
+        noise_scale([m.norms[0] for m in those], [m.norms[-1] for m in those], size, size * parts, examples)
+        for those in ((start, after) if learnt else (start,))
     ]
-    levels = np.mean(after if learnt else start, axis=0)
+    levels = np.mean([m.norms for m in (after if learnt else start)], axis=0)
     variances = [(size * 2**level, float(x - found[-1].squared_gradient)) for level, x in enumerate(levels)]
     return Noise(found[0], found[1] if learnt else None, updates, tuple(variances))
 
@@ -122,15 +119,28 @@ def _cut(examples: int, normalised: bool) -> tuple[int, int]:
     return min(examples, EXAMPLES) // parts, parts
 
 
-def _norms(engine: ModelEngine, size: int, parts: int, epoch: int) -> list[float]:
-    """Measure squared norms of gradients on different examples, in an order that no epoch of training has."""
+class _Measured(NamedTuple):
+    norms: list[float]  # squared, of the gradients of 1, 2, 4, … parts together
+    loss: float  # mean over the parts
+
+
+def _measured(engine: ModelEngine, size: int, parts: int) -> _Measured:
+    """Measure gradients on different examples, in an order that no epoch of training has."""
     part, task, model = engine.train_part, engine.task, engine.model
-    order = seeds.order(engine.root, engine.trial.seed, epoch, part.examples)[: size * parts]
+    order = seeds.order(engine.root, engine.trial.seed, -1, part.examples)[: size * parts]
     batches = (moved(part.batch(chosen), None, engine.device) for chosen in order.reshape(parts, size))
-    with isolated_random(seeds.derive(engine.root, "forward", engine.trial.seed, epoch)):
+    losses: list[Tensor] = []
+
+    def loss_of(batch: Any) -> Tensor:
+        loss = task.loss(model, batch)
+        losses.append(loss.detach())
+        return loss
+
+    with isolated_random(seeds.derive(engine.root, "forward", engine.trial.seed, -1)):
         model.train()
         with task.user_code("training"):
-            return squared_norms(model, lambda batch: task.loss(model, batch), batches)
+            norms = squared_norms(model, loss_of, batches)
+    return _Measured(norms, float(torch.stack(losses).mean()))
 
 
 @dataclass(frozen=True)
