@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from thalweg import optim as optim
     from thalweg import reference as reference
     from thalweg import schedules as schedules
+    from thalweg.api import BatchSize as BatchSize
     from thalweg.api import Showdown as Showdown
     from thalweg.api import Training as Training
+    from thalweg.api import find_batch_size as find_batch_size
     from thalweg.api import showdown as showdown
     from thalweg.api import train as train
     from thalweg.rules.translate import translate as translate
@@ -24,11 +26,13 @@ if TYPE_CHECKING:
 
 _MODULES = ("optim", "reference", "schedules")
 _HOME = {
+    "BatchSize": "api",
     "Plateau": "training.recipe",
     "Recipe": "training.recipe",
     "Showdown": "api",
     "Task": "tasks",
     "Training": "api",
+    "find_batch_size": "api",
     "load_task": "tasks",
     "showdown": "api",
     "train": "api",

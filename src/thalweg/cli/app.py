@@ -6,6 +6,7 @@ from typing import Any, Final
 import click
 
 import thalweg
+from thalweg.cli.batch import batch
 from thalweg.cli.optimizers import optimizers
 from thalweg.cli.report import report
 from thalweg.cli.runs import runs
@@ -65,5 +66,5 @@ def main() -> None:
     """A workbench for gradient descent: race optimizers fairly, train, and know how sure you are."""
 
 
-for command in (showdown, train, tasks, optimizers, schedules, runs, report):
+for command in (showdown, train, batch, tasks, optimizers, schedules, runs, report):
     main.add_command(command)
