@@ -7,6 +7,8 @@ import gc
 _collecting = gc.isenabled()
 gc.disable()
 try:
+    from thalweg.api.batch import BatchSize as BatchSize
+    from thalweg.api.batch import find_batch_size as find_batch_size
     from thalweg.api.race import Showdown as Showdown
     from thalweg.api.race import showdown as showdown
     from thalweg.api.single import Training as Training
