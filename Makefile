@@ -6,7 +6,7 @@ PYTHON ?= python3
 unexport PYTHONHOME PYTHONPATH
 export THALWEG_CACHE ?= $(CURDIR)/.venv/kernels
 
-.PHONY: help showdown test test-slow check lint types layers bench bench-step bench-fleet bench-finder docs
+.PHONY: help showdown test test-slow check lint types layers bench bench-step bench-fleet bench-finder bench-verdict docs
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1	/p' Makefile
@@ -33,8 +33,8 @@ types: .venv/.installed  ## strict types of src/
 layers: .venv/.installed  ## who may import whom
 	.venv/bin/lint-imports
 
-bench: .venv/.peers  ## the benchmarks but bench-step, -fleet and -finder: each prints a ratio against a named peer
-	@for file in $(filter-out $(addprefix benchmarks/,step.py fleet.py finder.py),$(wildcard benchmarks/[!_]*.py)); do \
+bench: .venv/.peers  ## the benchmarks but those with a target of their own: each prints a ratio against a named peer
+	@for file in $(filter-out $(addprefix benchmarks/,step.py fleet.py finder.py verdict.py),$(wildcard benchmarks/[!_]*.py)); do \
 		echo "== $$file"; .venv/bin/python "$$file" || exit; \
 	done
 
@@ -46,6 +46,9 @@ bench-fleet: .venv/.peers  ## many trainings of small networks, beside Optuna, R
 
 bench-finder: .venv/.peers  ## learning-rate finders, ours and others', beside the truth: an hour; ARGS=--help
 	.venv/bin/python benchmarks/finder.py $(ARGS)
+
+bench-verdict: .venv/.installed  ## how often the verdict is right, in simulated and real races: minutes; ARGS=--help
+	.venv/bin/python benchmarks/verdict.py $(ARGS)
 
 docs: .venv/.installed  ## write the references of commands and methods anew
 	.venv/bin/python -m thalweg.cli.reference commands > .venv/commands.md
