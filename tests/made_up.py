@@ -36,7 +36,6 @@ KNOWN = {
     "rmsprop": (0.001, 160.0, 0.9768, 0.016, 4.0),
     "adam": (0.001, 150.0, 0.9774, 0.017, 8.0),
 }
-RULES = {"momentum": {"rule": "sgd", "momentum": 0.9}}
 SCHEDULES = {"constant": 0.0, "cosine": 0.004, "step": 0.002}  # accuracy that each adds
 WINDOW = 100
 FINDER = FinderPlan(
@@ -136,9 +135,23 @@ def race(
 
 
 def follow_up(of: Race, **changes: Any) -> Race:
-    """Make the race of schedules under the winner of a race."""
+    """Make the race of schedules under the first of the ranking of a race."""
     given = {"optimizers": tuple(SCHEDULES), "rates": 1, "vary": "schedule", "seed": of.plan.seed + 50}
-    return race(**{**given, "task": of.plan.task, "follows": of.key, **changes})
+    made = race(**{**given, "task": of.plan.task, "follows": of.key, **changes})
+    first = of.verdict.ranking[0]
+    [winner] = [c for c in of.plan.contenders if c.name == first.optimizer]
+    schedules = {"step": {"name": "step", "every": 2000}}
+    contenders = tuple(
+        replace(
+            c,
+            recipe={**winner.recipe, "schedule": schedules.get(c.name, {"name": c.name})},
+            rates=(first.rate,),
+        )
+        for c in made.plan.contenders
+    )
+    plan = replace(made.plan, contenders=contenders)
+    traces = tuple(replace(t, rate=first.rate) for t in made.traces)
+    return replace(made, plan=plan, traces=traces, verdict=made.verdict and _verdict(plan, traces))
 
 
 def finding(name: str = "adam", outcome: Answer | None = None) -> Finding:
@@ -224,16 +237,43 @@ def with_losses(
     return replace(made, plan=plan, traces=tuple(traces))
 
 
+def with_scores(scores: Mapping[str, Mapping[float, Sequence[float | None]]], **changes: Any) -> Race:
+    """Make a race from the tuning scores of each optimizer: rate to the score of each seed; None: diverged.
+
+    The validation loss is 1 − score, and 1 before training. The rate with the first score of all is chosen.
+    """
+    tuning = max(len(seeds) for rates in scores.values() for seeds in rates.values())
+    made = race(optimizers=list(scores), tuning_seeds=tuning, final_seeds=2, **changes)
+    contenders, traces = [], []
+    for contender, rates in zip(made.plan.contenders, scores.values(), strict=True):
+        own = [t for t in made.traces if t.contender == contender.name]
+        tried = next(t for t in own if t.stage is Stage.TUNING)
+        contenders.append(replace(contender, rates=tuple(rates), quota=len(rates)))
+        for rate, seeds in rates.items():
+            for seed, score in zip(made.plan.tuning_seeds, seeds, strict=False):
+                traces.append(
+                    replace(
+                        tried,
+                        key=f"{contender.name}-{rate}-{seed}",
+                        rate=rate,
+                        seed=seed,
+                        outcome=Outcome.COMPLETED if score is not None else Outcome.DIVERGED,
+                        initial_loss=1.0,
+                        score=score,
+                        validation={"loss": None if score is None else 1 - score, "accuracy": score},
+                    )
+                )
+        traces += [replace(t, rate=next(iter(rates))) for t in own if t.stage is Stage.FINAL]
+    return replace(made, plan=replace(made.plan, contenders=tuple(contenders)), traces=tuple(traces))
+
+
 def _known(name: str) -> tuple[float, float, float, float, float]:
     best, halving, accuracy, gap, state = KNOWN.get(name, KNOWN["momentum"])
     return best, halving, accuracy + SCHEDULES.get(name, 0.0), gap, state
 
 
 def _recipe(name: str) -> dict[str, object]:
-    if name in SCHEDULES:
-        schedule = {"name": name, **({"every": 2000} if name == "step" else {})}
-        return {"optimizer": "momentum", "lr": _known(name)[0], "batch_size": 64, "schedule": schedule}
-    return {"optimizer": name, **RULES.get(name, {}), "lr": _known(name)[0], "batch_size": 64}
+    return {"optimizer": name, "rate": _known(name)[0], "batch_size": 64}
 
 
 def _grid(name: str, rates: int) -> tuple[float, ...]:
@@ -281,7 +321,7 @@ def _trace(
         stage=stage,
         rate=rate,
         seed=seed,
-        recipe={**contender.recipe, "lr": rate},
+        recipe={**contender.recipe, "rate": rate},
         outcome=Outcome.DIVERGED if diverged else Outcome.COMPLETED,
         steps=ended,
         budget_steps=plan.steps,

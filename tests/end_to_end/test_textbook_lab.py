@@ -20,7 +20,7 @@ LAB = (
 
 def pictures(page: str) -> dict[str, list[str]]:
     """The pictures of a report: the title of each with the names in its legend."""
-    figure = r'<h2>([^<]+)</h2>\s*<div class="plot"[^>]*></div>\s*<script [^>]*>(.*?)</script>'
+    figure = r"<figure>\s*<h\d>([^<]+)</h\d>.*?<script [^>]*>(.*?)</script>"
     found = re.findall(figure, page, re.DOTALL)
     return {
         title: [line["name"] for line in json.loads(data)["data"] if "name" in line] for title, data in found

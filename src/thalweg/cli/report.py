@@ -16,24 +16,32 @@ from thalweg.errors import InputError
 def report(folders: tuple[str, ...], wanted: str | None, out: str | None, as_json: bool) -> None:
     """Draw stored races again, in one page.
 
-    Nothing is trained and torch is not needed; several folders are merged.
+    Nothing is trained and torch is not needed; several folders are merged. A race that goes on with the
+    winner of another one, such as a race of schedules, stands in the section of that one.
     """
     from thalweg import report as drawing
+    from thalweg.report import overview
     from thalweg.store import Store
 
     places = folders or (RUNS,)
-    races = []
+    stored = []
     for folder in places:
         with Store.open(folder, create=False) as store:
-            keys = [summary.key for summary in store.races()]
-            races += [store.race(key) for key in dict.fromkeys(keys) if key.startswith(wanted or "")]
+            keys = dict.fromkeys(summary.key for summary in store.races())
+            stored += [store.race(key) for key in keys]
+    races = [
+        race
+        for race in overview.distinct(stored)
+        if race.key.startswith(wanted or "") or (wanted and race.follows.startswith(wanted))
+    ]
     if not races:
         asked = f"a race whose key begins with {wanted}" if wanted else "a race"
         raise InputError(" and ".join(places), f"keep {asked}", "none", "Run one: thalweg showdown digits.")
     page = drawing.write(races, Path(out) if out else Path(places[0]) / "report.html")
+    shown = [(family.race, family.schedules) for family in overview.every(overview.families(races))]
     if as_json:
-        print_json([drawing.as_json(race, page) for race in races])
+        print_json([drawing.as_json(race, page, schedules) for race, schedules in shown])
         return
-    for race in races:
-        click.echo(f"{race.plan.task}, begun {race.started_at}\n{drawing.text(race)}")
+    for race, schedules in shown:
+        click.echo(f"{race.plan.task}, begun {race.started_at}\n{drawing.text(race, schedules)}")
     click.echo(f"Report: {page}")

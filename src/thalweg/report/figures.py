@@ -1,55 +1,34 @@
-"""Draw what `summary` derived: results in, Plotly figures out; nothing is computed here.
+"""Draw what `curves`, `rates` and `overview` derived: results in, Plotly figures out; nothing is computed."""
 
-A figure has no background and no ink of its own beyond the lines: the page colours text and grid,
-light or dark. Optimizers differ in colour, in dash and in marker, so that no colour is needed to
-tell them apart.
-"""
-
-import html
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
+from thalweg.evidence.profile import R_MAX, Profile
 from thalweg.report import words
 from thalweg.report.curves import Curve
+from thalweg.report.drawing import (
+    INK,
+    MARGIN,
+    Style,
+    axis,
+    layout,
+    rate_axis,
+    safe,
+    scale,
+    translucent,
+)
 from thalweg.report.rates import RateCurve
 
-# Hues by Okabe and Ito ("Color Universal Design", 2008), which people with any colour vision tell
-# apart; the light ones are darkened until each has a contrast of 3 to white and to the dark page.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#c261a0", "#a87800", "#3d94c9", "#7d7d7d", "#8a63d2")
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
-MARKERS = ("circle", "square", "diamond", "triangle-up", "star", "triangle-down", "hexagon", "pentagon")
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-INK = "#6b7280"  # readable on white and on black; the page sets a better one for each
-FAINT = "rgba(128, 128, 128, 0.25)"
+Looks = dict[str, Style]
 
-MARGIN = {"l": 44, "r": 10, "t": 46, "b": 56}
+ROW = 20  # pixels of a row in the strip below the rates
+NAME = 18  # characters of a name beside that strip
 
 
-@dataclass(frozen=True)
-class Style:
-    """How one optimizer looks in every figure of a report."""
-
-    colour: str
-    dash: str
-    marker: str
-
-
-def styles(optimizers: Iterable[str]) -> dict[str, Style]:
-    """Give each optimizer its look, in the order of first appearance.
-
-    >>> styles(["sgd", "adam", "sgd"])["adam"]
-    Style(colour='#d55e00', dash='dash', marker='square')
-    """
-    return {
-        name: Style(COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)])
-        for i, name in enumerate(dict.fromkeys(optimizers))
-    }
-
-
-def curves(drawn: Sequence[Curve], looks: dict[str, Style]) -> go.Figure:
-    """Draw medians over each other, each in its band."""
+def curves(drawn: Sequence[Curve], looks: Looks, target: float | None = None) -> go.Figure:
+    """Draw medians over each other along the epochs, each in its band, and the target as a line."""
     figure = go.Figure()
     drawn = [c for c in drawn if c.median]
     for curve in drawn:
@@ -58,40 +37,114 @@ def curves(drawn: Sequence[Curve], looks: dict[str, Style]) -> go.Figure:
         figure.add_trace(_median(curve, looks[curve.optimizer]))
     lowest = min((min(c.low) for c in drawn), default=0.0)
     highest = max((max(c.high) for c in drawn), default=0.0)
-    figure.update_layout(_layout(height=380))
-    figure.update_xaxes(_axis("Epoch"), rangemode="tozero")
-    figure.update_yaxes(_axis(None), **_scale(lowest, highest))
+    figure.update_layout(layout(height=340))
+    figure.update_xaxes(axis("Epochs"), rangemode="tozero")
+    figure.update_yaxes(axis(None), **scale(lowest, highest))
+    if target is not None:
+        figure.add_hline(
+            target,
+            line={"color": INK, "width": 1.5, "dash": "dash"},
+            label={"text": f"target {words.number(target, 4)}", "textposition": "start", "yanchor": "bottom"},
+        )
     return figure
 
 
-def score_by_rate(drawn: Sequence[RateCurve], looks: dict[str, Style]) -> go.Figure:
+def axes(drawn: Sequence[Curve]) -> dict[str, Any]:
+    """Give what curves can be drawn along: title and values of each axis by optimizer, epochs first."""
+    drawn = [c for c in drawn if c.median]
+    found: dict[str, Any] = {
+        "epochs": {"title": "Epochs", "x": {c.optimizer: c.epochs for c in drawn}},
+        "steps": {"title": "Steps", "x": {c.optimizer: c.steps for c in drawn}},
+    }
+    if all(c.seconds is not None for c in drawn):
+        found["seconds"] = {"title": "Seconds", "x": {c.optimizer: c.seconds for c in drawn}}
+    return found
+
+
+def score_by_rate(drawn: Sequence[RateCurve], looks: Looks) -> go.Figure:
     """Draw score against rate: a point for each seed, the mean as a line, the chosen rate in a ring.
 
-    Rates at which seeds diverged have no score; they stand in a strip of their own below.
+    In a strip below, each optimizer has a row: its basin as a bar, and a cross at each rate that diverged.
     """
     figure = go.Figure()
-    fallen = [c.optimizer for c in drawn if any(p.diverged for p in c.points)]
+    rows = [c.optimizer for c in drawn if c.basin or any(p.diverged for p in c.points)]
     for curve in drawn:
-        figure.add_traces(_rate_traces(curve, looks[curve.optimizer]))
-        if curve.optimizer in fallen:
-            figure.add_trace(_diverged(curve, looks[curve.optimizer]))
+        look = looks[curve.optimizer]
+        figure.add_traces(_rate_traces(curve, look))
+        if curve.basin:
+            figure.add_trace(_basin(curve, look))
+        if any(p.diverged for p in curve.points):
+            figure.add_trace(_diverged(curve, look))
     scores = [s for c in drawn for p in c.points for s in p.scores]
-    strip = 20 * len(fallen) + 24 if fallen else 0
-    height = 400 + strip
+    strip = ROW * len(rows) + 28 if rows else 0
+    height = 370 + strip
     share = strip / (height - MARGIN["t"] - MARGIN["b"])
-    figure.update_layout(_layout(height=height))
-    figure.update_xaxes(_axis("Learning rate"), anchor="free", position=0, **_decades((1,)))
+    figure.update_layout(layout(height=height))
+    figure.update_xaxes(rate_axis(p.rate for c in drawn for p in c.points), anchor="free", position=0)
     figure.update_yaxes(
-        _axis(None),
+        axis(None),
         domain=[share, 1],
-        **_scale(min(scores, default=0.0), max(scores, default=0.0)),
+        **scale(min(scores, default=0.0), max(scores, default=0.0)),
     )
-    if fallen:
-        figure.update_layout(yaxis2=_strip(fallen, share * 20 * len(fallen) / strip))
+    if rows:
+        top = share * ROW * len(rows) / strip
+        figure.update_layout(yaxis2=_strip(rows, top))
         figure.add_annotation(
-            text="Diverged", x=0, y=share * 20 * len(fallen) / strip, xref="paper", yref="paper",
+            text="Basin, and where training diverged", x=0, y=top, xref="paper", yref="paper",
             xanchor="left", yanchor="bottom", showarrow=False, font={"size": 12},
         )  # fmt: skip
+    return figure
+
+
+def best_of_k(drawn: Sequence[RateCurve], looks: Looks) -> go.Figure:
+    """Draw the score to expect of the best of k rates, for every k."""
+    figure = go.Figure()
+    for curve in drawn:
+        look = looks[curve.optimizer]
+        known = [(k, score) for k, score in enumerate(curve.expected, start=1) if score is not None]
+        figure.add_trace(
+            go.Scatter(
+                x=[k for k, _ in known],
+                y=[score for _, score in known],
+                name=safe(curve.optimizer),
+                legendgroup=curve.optimizer,
+                mode="lines+markers",
+                line={"color": look.colour, "dash": look.dash, "width": 2.25},
+                marker={"symbol": look.marker, "size": 8},
+                hovertemplate="best of %{x}: %{y:.4g}",
+            )
+        )
+    scores = [score for c in drawn for score in c.expected if score is not None]
+    figure.update_layout(layout(height=320))
+    figure.update_xaxes(
+        axis("Rates tried"), range=[0.6, max((len(c.expected) for c in drawn), default=1) + 0.4]
+    )
+    figure.update_xaxes(dtick=1 if all(len(c.expected) < 15 for c in drawn) else None)
+    figure.update_yaxes(axis(None), **scale(min(scores, default=0.0), max(scores, default=0.0)))
+    return figure
+
+
+def profile(found: Profile, looks: Looks) -> go.Figure:
+    """Draw on which share of the tasks each optimizer is within a factor of the best."""
+    figure = go.Figure()
+    for name, ratios in found.ratios.items():
+        look = looks[name]
+        factors = sorted({1.0, R_MAX, *(r for r in ratios if r is not None and r < R_MAX)})
+        figure.add_trace(
+            go.Scatter(
+                x=factors,
+                y=[found.share(name, factor) for factor in factors],
+                name=safe(name),
+                legendgroup=name,
+                mode="lines+markers",
+                line={"color": look.colour, "dash": look.dash, "width": 2.25, "shape": "hv"},
+                marker={"symbol": look.marker, "size": 7},
+                hovertemplate="within %{x:.3g} times the fastest: %{y:.0%} of the tasks",
+            )
+        )
+    figure.update_layout(layout(height=320))
+    figure.update_xaxes(axis("Times the epochs of the fastest"), range=[0.95, R_MAX + 0.05])
+    figure.update_yaxes(axis(None), range=[-0.03, 1.05], tickformat=".0%")
     return figure
 
 
@@ -101,12 +154,11 @@ def _band(curve: Curve, look: Style) -> list[go.Scatter]:
         "mode": "lines",
         "line": {"width": 0},
         "legendgroup": curve.optimizer,
-        "showlegend": False,
         "hoverinfo": "skip",
     }
     return [
         go.Scatter(y=curve.low, **shared),
-        go.Scatter(y=curve.high, fill="tonexty", fillcolor=_translucent(look.colour), **shared),
+        go.Scatter(y=curve.high, fill="tonexty", fillcolor=translucent(look.colour), **shared),
     ]
 
 
@@ -114,7 +166,7 @@ def _median(curve: Curve, look: Style) -> go.Scatter:
     return go.Scatter(
         x=curve.epochs,
         y=curve.median,
-        name=_safe(curve.optimizer),
+        name=safe(curve.optimizer),
         legendgroup=curve.optimizer,
         mode="lines",
         line={"color": look.colour, "dash": look.dash, "width": 2.25},
@@ -125,14 +177,13 @@ def _median(curve: Curve, look: Style) -> go.Scatter:
 def _rate_traces(curve: RateCurve, look: Style) -> list[go.Scatter]:
     means = [(p.rate, p.mean, p.chosen) for p in curve.points if p.mean is not None]
     seeds = [(p.rate, score) for p in curve.points for score in p.scores]
-    shared = {"legendgroup": curve.optimizer, "name": _safe(curve.optimizer)}
+    shared = {"legendgroup": curve.optimizer, "name": safe(curve.optimizer)}
     return [
         go.Scatter(
             x=[rate for rate, _ in seeds],
             y=[score for _, score in seeds],
             mode="markers",
             marker={"color": look.colour, "symbol": look.marker, "size": 5, "opacity": 0.55},
-            showlegend=False,
             hoverinfo="skip",
             **shared,
         ),
@@ -150,18 +201,41 @@ def _rate_traces(curve: RateCurve, look: Style) -> list[go.Scatter]:
             y=[mean for _, mean, chosen in means if chosen],
             mode="markers",
             marker={"color": look.colour, "symbol": "circle-open", "size": 18, "line": {"width": 2}},
-            showlegend=False,
             hoverinfo="skip",
             **shared,
         ),
     ]
 
 
+def _basin(curve: RateCurve, look: Style) -> go.Scatter:
+    found = curve.basin
+    assert found is not None  # its caller asks for it where there is one
+    return go.Scatter(
+        x=[found.low, found.high],
+        y=[safe(curve.optimizer)] * 2,
+        yaxis="y2",
+        mode="lines+markers",
+        line={"color": translucent(look.colour, 0.45), "width": 9},
+        marker={
+            "color": look.colour,
+            "size": 11,
+            "symbol": [
+                "triangle-left" if found.open_low else "line-ns",
+                "triangle-right" if found.open_high else "line-ns",
+            ],
+            "line": {"width": 2, "color": look.colour},
+        },
+        hovertemplate="as good as the best, as far as seeds can tell: %{x:.3g}",
+        name=safe(curve.optimizer),
+        legendgroup=curve.optimizer,
+    )
+
+
 def _diverged(curve: RateCurve, look: Style) -> go.Scatter:
     fallen = [(p.rate, p.diverged, p.diverged + len(p.scores)) for p in curve.points if p.diverged]
     return go.Scatter(
         x=[rate for rate, _, _ in fallen],
-        y=[_safe(curve.optimizer) for _ in fallen],
+        y=[safe(curve.optimizer) for _ in fallen],
         yaxis="y2",
         mode="markers+text",
         marker={
@@ -174,70 +248,22 @@ def _diverged(curve: RateCurve, look: Style) -> go.Scatter:
         textposition="middle right",
         customdata=[f"{lost} of {words.plural(seeds, 'seed')} diverged" for _, lost, seeds in fallen],
         hovertemplate="rate %{x:.3g}: %{customdata}",
-        name=_safe(curve.optimizer),
+        name=safe(curve.optimizer),
         legendgroup=curve.optimizer,
-        showlegend=False,
     )
 
 
-def _layout(height: int) -> dict[str, object]:
+def _strip(rows: Sequence[str], height: float) -> dict[str, object]:
+    """Make the axis of the strip below: a row for each optimizer that has something there."""
     return {
-        "template": "none",
-        "height": height,
-        "autosize": True,
-        "margin": MARGIN,
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"family": FONT, "size": 12, "color": INK},
-        "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "bgcolor": "rgba(0,0,0,0)"},
-        "hovermode": "closest",
-        "hoverlabel": {"bgcolor": "#1b1f24", "font": {"family": FONT, "size": 12, "color": "#ffffff"}},
-    }
-
-
-def _axis(title: str | None) -> dict[str, object]:
-    return {
-        "title": {"text": title and _safe(title), "standoff": 10, "font": {"size": 13}},
-        "gridcolor": FAINT,
-        "linecolor": FAINT,
-        "zeroline": False,
-        "showline": True,
-        "automargin": True,
-    }
-
-
-def _scale(lowest: float, highest: float) -> dict[str, object]:
-    """Choose a logarithmic axis for what spans more than a decade and a half."""
-    if not 0 < 30 * lowest < highest:
-        return {"type": "linear"}
-    return _decades((1,) if highest > 1e4 * lowest else (1, 2, 5))
-
-
-def _decades(digits: Sequence[int]) -> dict[str, object]:
-    """Make a logarithmic axis with these digits in each decade, written out in full."""
-    ticks = [float(f"{digit}e{power}") for power in range(-15, 16) for digit in digits]
-    return {"type": "log", "tickvals": ticks, "ticktext": [words.rate(x) for x in ticks]}
-
-
-def _strip(fallen: Sequence[str], height: float) -> dict[str, object]:
-    """Make the axis of the strip below: a row for each optimizer that diverged somewhere."""
-    return {
-        **_axis(None),
+        **axis(None),
         "domain": [0, height],
         "type": "category",
         "categoryorder": "array",
-        "categoryarray": [_safe(name) for name in reversed(fallen)],
-        "range": [-0.6, len(fallen) - 0.4],
+        "categoryarray": [safe(name) for name in reversed(rows)],
+        "tickvals": [safe(name) for name in rows],
+        "ticktext": [safe(name if len(name) <= NAME else name[: NAME - 1] + "…") for name in rows],
+        "range": [-0.6, len(rows) - 0.4],
         "fixedrange": True,
         "showgrid": False,
     }
-
-
-def _translucent(colour: str) -> str:
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red}, {green}, {blue}, 0.22)"
-
-
-def _safe(text: str) -> str:
-    """Escape what Plotly would read as its own small HTML."""
-    return html.escape(text, quote=False)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from thalweg.evidence.race import best, tuned
 from thalweg.evidence.summaries import Basin, basin, best_of_k, rate_sensitivity
-from thalweg.records import Outcome, Race, Stage, Trace
+from thalweg.records import Contender, Outcome, Race, Stage, Trace
 from thalweg.report.curves import finals_of
 
 
@@ -33,7 +33,7 @@ class RateCurve:
     basin: Basin | None  # rates as good as the best, as far as seeds can tell
     sensitivity: float | None  # validation loss that a rate costs which is picked blindly among these
     best: float | None  # the rate with the best mean score; None: every rate diverged
-    expected: tuple[float | None, ...]  # score of the best of k of these rates, k = 1, 2, …
+    expected: tuple[float | None, ...]  # score of the best of k rates of the first grid, k = 1, 2, …
 
 
 def score_by_rate(race: Race) -> tuple[RateCurve, ...]:
@@ -47,13 +47,15 @@ def score_by_rate(race: Race) -> tuple[RateCurve, ...]:
                 trials.setdefault(trace.rate, []).append(trace)
         points = tuple(_rate_point(rate, trials[rate], rate in chosen) for rate in sorted(trials))
         if points:
-            curves.append(_curve(race, contender.name, points))
+            curves.append(_curve(race, contender, points))
     return tuple(curves)
 
 
-def _curve(race: Race, optimizer: str, points: tuple[RatePoint, ...]) -> RateCurve:
-    direction = race.plan.direction
+def _curve(race: Race, contender: Contender, points: tuple[RatePoint, ...]) -> RateCurve:
+    optimizer, direction = contender.name, race.plan.direction
     scores = [(*p.scores, *(None,) * p.diverged) for p in points]
+    # A rate that was added where the best lay is not one that was drawn like the others.
+    grid = [p for p in points if p.rate in contender.rates or not contender.rates]
     place = best(tuned(race.traces, optimizer), direction)
     return RateCurve(
         optimizer,
@@ -61,7 +63,7 @@ def _curve(race: Race, optimizer: str, points: tuple[RatePoint, ...]) -> RateCur
         basin=basin([p.rate for p in points], scores, direction),
         sensitivity=_sensitivity(race, optimizer),
         best=None if place is None else points[place].rate,
-        expected=best_of_k([p.mean for p in points], direction),
+        expected=best_of_k([p.mean for p in grid] or [None], direction),
     )
 
 

@@ -12,18 +12,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from thalweg.errors import InputError
+from thalweg.report.canvas import DOTS as DOTS
+from thalweg.report.canvas import Canvas, framed, label_margin
+from thalweg.report.drawing import COLOURS, DASHES, INK
 
 Curve = tuple[str, ArrayLike, ArrayLike]
 Array = NDArray[np.float64]
 
-# Hues by Okabe and Ito ("Color Universal Design", 2008), the light ones darkened. Curves differ in
-# dash or letter too, so that no colour is needed to tell them apart.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#c261a0", "#a87800", "#3d94c9", "#7d7d7d", "#8a63d2")
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash")  # Plotly's names
-STROKES = ("none", "8 4", "2 3", "8 3 2 3", "14 5")  # the same in SVG
+STROKES = ("none", "8 4", "2 3", "8 3 2 3", "14 5")  # DASHES in SVG
 ANSI = (34, 31, 32, 35, 33, 36)
-INK = "#6b7280"  # readable on white and on black
-DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # bits of a braille cell, row by column
 
 
 def terminal(
@@ -45,28 +42,15 @@ def terminal(
     drawn = _checked(curves)
     first, last, top = _ranges(drawn)
     labels = [f"{top * (height - 1 - row) / (height - 1):.3g}" for row in range(height)]
-    marked = {0, (height - 1) // 2, height - 1} if height % 2 else {0, height - 1}
-    margin = max(len(labels[row]) for row in marked)
-    columns = width - margin - 2
-    cells = np.zeros((height, columns), dtype=np.int64)
-    owners = np.zeros((height, columns), dtype=np.int64)
+    margin = label_margin(labels)
+    canvas = Canvas((first, last), (0.0, top), columns=width - margin - 2, rows=height)
     for i, (_, ticks, factors) in enumerate(drawn):
-        dots = _dots(ticks, factors / top, np.linspace(first, last, 2 * columns + 1), 4 * height)
-        for row, column in np.argwhere(dots):
-            cells[row // 4, column // 2] |= DOTS[row % 4][column % 2]
-            owners[row // 4, column // 2] = i
-    characters = [[chr(0x2800 + bits) if bits else " " for bits in row] for row in cells]
+        canvas.line(ticks, factors, i)
     if len(drawn) > 1:
-        _put_letters(characters, owners, drawn, (first, last, top))
+        _put_letters(canvas, drawn)
     paint = _paint if colour else _plain
-    lines = []
-    for row in range(height):
-        label = f"{labels[row]:>{margin}} ┤" if row in marked else f"{'':>{margin}} │"
-        lines.append(label + "".join(paint(c, o) for c, o in zip(characters[row], owners[row], strict=True)))
     ends = (f"{first:.6g}", clock, f"{last:.6g}")
-    room = max(columns - len(ends[0]) - len(ends[2]), 0)
-    lines.append(f"{'':>{margin}} └{'─' * columns}")
-    lines.append(f"{'':>{margin}}  {ends[0]}{ends[1]:^{room}}{ends[2]}")
+    lines = framed(canvas.lines(paint), labels, ends, canvas.columns)
     for i, (name, _, _) in enumerate(drawn):
         lines.append(
             f"{'':>{margin}}  {paint(_letter(i), i)} {name}" if len(drawn) > 1 else f"{'':>{margin}}  {name}"
@@ -74,37 +58,15 @@ def terminal(
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _dots(ticks: Array, shares: Array, edges: Array, rows: int) -> NDArray[np.bool_]:
-    """Set, in each dot column, every dot from the lowest to the highest point of the curve there."""
-    dots = np.zeros((rows, len(edges) - 1), dtype=np.bool_)
-    at_edges = np.interp(edges, ticks, shares)
-    inside = np.searchsorted(ticks, edges)
-    for column in range(len(edges) - 1):
-        if edges[column] >= ticks[-1] or edges[column + 1] <= ticks[0]:
-            continue  # the curve begins later or ended before
-        here = np.append(shares[inside[column] : inside[column + 1]], at_edges[column : column + 2])
-        highest, lowest = (round((1.0 - share) * (rows - 1)) for share in (here.max(), here.min()))
-        dots[highest : lowest + 1, column] = True
-    return dots
-
-
-def _put_letters(
-    characters: list[list[str]],
-    owners: NDArray[np.int64],
-    drawn: list[tuple[str, Array, Array]],
-    ranges: tuple[float, float, float],
-) -> None:
+def _put_letters(canvas: Canvas, drawn: list[tuple[str, Array, Array]]) -> None:
     """Put each curve's letter on it at regular distances; no two curves use the same column."""
-    first, last, top = ranges
-    height, columns = owners.shape
+    first, last = canvas.x
     distance = max(16, 3 * len(drawn))
     for i, (_, ticks, factors) in enumerate(drawn):
-        for column in range(2 + i * distance // len(drawn), columns, distance):
-            tick = first + (column + 0.5) / columns * (last - first)
+        for column in range(2 + i * distance // len(drawn), canvas.columns, distance):
+            tick = first + (column + 0.5) / canvas.columns * (last - first)
             if ticks[0] <= tick <= ticks[-1]:
-                share = float(np.interp(tick, ticks, factors)) / top
-                row = round((1.0 - share) * (4 * height - 1)) // 4
-                characters[row][column], owners[row, column] = _letter(i), i
+                canvas.put(canvas.row(float(np.interp(tick, ticks, factors))), column, _letter(i), i)
 
 
 def _letter(i: int) -> str:

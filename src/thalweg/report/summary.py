@@ -8,7 +8,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from thalweg.records import Race, Stage, Standing
+from thalweg.evidence.recommendation import recommend
+from thalweg.records import Race, Recommendation, Stage, Standing
 from thalweg.report import words
 from thalweg.report.curves import convergence, finals_of, left_out, step_seconds, training_loss
 
@@ -128,6 +129,21 @@ def gap_sentence(race: Race) -> str:
     if ends[0] == ends[1]:
         return f"{meaning}: {low} with {_all([name for _, name in gaps])}."
     return f"{meaning}: smallest with {gaps[0][1]}, {low}; largest with {gaps[-1][1]}, {high}."
+
+
+def recommended(race: Race, schedules: Race | None = None) -> Recommendation | None:
+    """Return what a race recommends; what follows another race is part of what that one recommends."""
+    return None if race.follows else recommend(race, schedules)
+
+
+def pick(recommendation: Recommendation) -> str:
+    """Say in a line what is recommended, and whether the evidence decides it."""
+    recipe = recommendation.recipe
+    schedule = recipe.get("schedule", {}).get("name", "constant")
+    said = f"Use {recommendation.contender} at rate {words.rate(recipe.get('rate'))}"
+    if schedule != "constant":
+        said += f" with the schedule {schedule}"
+    return f"{said}." if recommendation.decided else f"{said}: preferred, but not decided."
 
 
 def _all(names: Sequence[str]) -> str:

@@ -1,15 +1,13 @@
-"""The tables of a report as words: one place decides how each number is rounded.
+"""The tables of the verdict, the costs and the plan, as words: one place decides how numbers are rounded.
 
-The page and the terminal show the same cells.
+The page and the terminal show the same cells. The numbers behind pictures are in `numbers`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from thalweg.records import Contender, LedgerRow, Pair, Race
+from thalweg.records import Contender, FinderPlan, LedgerRow, Pair, Plan, Race
 from thalweg.report import summary, words
-from thalweg.report.curves import Curve, checkpoints
-from thalweg.report.rates import RateCurve
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,11 @@ class Table:
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
+
+
+def subject(plan: Plan) -> str:
+    """Return what the contenders of a race differ in, as a heading."""
+    return plan.vary or "Optimizer"
 
 
 def final(race: Race) -> Table:
@@ -64,7 +67,7 @@ def final(race: Race) -> Table:
         "State bytes per parameter",
         "Diverged",
     ]
-    columns = (Column("Optimizer", numeric=False), *map(Column, headings))
+    columns = (Column(subject(race.plan), numeric=False), *map(Column, headings))
     return Table(f"Means over the final seeds, best first. {time_note(race)}", columns, tuple(cells))
 
 
@@ -104,10 +107,12 @@ def pairs(race: Race) -> Table:
 def ledger(race: Race) -> Table:
     """Give what each optimizer cost."""
     found: Sequence[LedgerRow] = race.ledger.rows if race.ledger else ()
+    searched = any(row.finder_trials or row.finder_steps for row in found)
     cells = [
         (
             row.optimizer,
             _rates(row.rates_tried),
+            *((f"{row.finder_trials:,}", f"{row.finder_steps:,}") if searched else ()),
             str(row.tuning_trials),
             str(row.final_trials),
             str(row.diverged_trials),
@@ -117,9 +122,12 @@ def ledger(race: Race) -> Table:
         )
         for row in found
     ]
-    headings = ["Tuning trials", "Final trials", "Diverged", "Updates", "Gradient examples", "Time"]
-    columns = (Column("Optimizer", False), Column("Rates tried", False), *map(Column, headings))
-    return Table("What each optimizer was given", columns, tuple(cells))
+    headings = [
+        *(["Finder trials", "Finder updates"] if searched else []),
+        *("Tuning trials", "Final trials", "Diverged", "Updates", "Gradient examples", "Time"),
+    ]
+    columns = (Column(subject(race.plan), False), Column("Rates tried", False), *map(Column, headings))
+    return Table("What each was given and has used", columns, tuple(cells))
 
 
 def conditions(race: Race) -> Table:
@@ -131,12 +139,12 @@ def conditions(race: Race) -> Table:
         ("Task", plan.task),
         ("Ranked by", f"{plan.metric} on the validation part, {plan.direction} is better"),
         ("Examples", "{:,} training, {:,} validation, {:,} test".format(*parts)),
-        (
-            "Budget of a trial",
-            f"{words.number(plan.epochs)} epochs, {plan.steps:,} updates of {plan.batch_size}",
-        ),
-        ("Rates", _tuning(tuned, len(plan.tuning_seeds), len(plan.contenders))),
-        ("Final seeds", f"{len(plan.final_seeds)}, none of them used in tuning"),
+        *([("Contenders differ in", plan.vary)] if plan.vary else []),
+        ("Budget of a trial", _budget(plan)),
+        *([("Target", f"{plan.metric} {words.number(plan.target, 4)}")] if plan.target is not None else []),
+        *([("Rate finder", _finder(plan.finder))] if plan.finder else []),
+        ("Rates", _tuning(plan, tuned)),
+        ("Final seeds", _seeds(race)),
         ("Root seed", str(plan.seed)),
         ("Execution", f"{plan.executor}, {words.plural(plan.threads, 'thread')}"),
         *([("Chosen", plan.why)] if plan.why else []),
@@ -154,39 +162,6 @@ def _again(race: Race) -> str:
     return f"{words.plural(deaths, 'time')}, for the process of a trial had died"
 
 
-def along(curves: Sequence[Curve], quantity: str) -> Table:
-    """Give the medians of curves at a few epochs: the numbers behind a picture."""
-    curves = [c for c in curves if c.median]
-    epochs, values = zip(*checkpoints(curves), strict=True) if curves else ((), ())
-    shown = words.apart(epochs)
-    cells = [(e, *(words.number(x) for x in row)) for e, row in zip(shown, values, strict=True)]
-    columns = (Column("Epoch"), *(Column(c.optimizer) for c in curves))
-    return Table(f"{quantity}: median over the seeds", columns, tuple(cells))
-
-
-def by_rate(curves: Sequence[RateCurve], metric: str) -> Table:
-    """Give what tuning measured at each rate."""
-    cells = [
-        (
-            curve.optimizer,
-            words.rate(point.rate),
-            words.number(point.mean, 4),
-            f"{point.diverged} of {point.diverged + len(point.scores)}",
-            "chosen" if point.chosen else "",
-        )
-        for curve in curves
-        for point in curve.points
-    ]
-    columns = (
-        Column("Optimizer", False),
-        Column("Rate"),
-        Column(f"Mean validation {metric}"),
-        Column("Diverged"),
-        Column("", False),
-    )
-    return Table("Every rate that was tried", columns, tuple(cells))
-
-
 def _rate(rate: float | None, edge: str | None) -> str:
     if rate is None:
         return "all diverged"
@@ -199,11 +174,42 @@ def _rates(tried: Sequence[float]) -> str:
     return f"{len(tried)} from {words.rate(min(tried))} to {words.rate(max(tried))}"
 
 
-def _tuning(tuned: Sequence[Contender], seeds: int, contenders: int) -> str:
+def _budget(plan: Plan) -> str:
+    said = f"{words.number(plan.epochs)} epochs, {plan.steps:,} updates of {plan.batch_size}"
+    own = [c for c in plan.contenders if c.steps is not None or c.batch_size is not None]
+    if own:
+        each = (f"{c.name} {c.steps or plan.steps:,} of {c.batch_size or plan.batch_size}" for c in own)
+        said += f"; but {', '.join(each)}"
+    if plan.budget_seconds is not None:
+        said += f": {words.duration(plan.budget_seconds)} were asked for"
+    return said
+
+
+def _finder(finder: FinderPlan) -> str:
+    return (
+        f"{words.plural(len(finder.sweep_seeds), 'sweep')} of {finder.sweep_steps:,} updates, then "
+        f"{words.plural(finder.short_rates, 'rate')} for {finder.short_steps:,} updates on "
+        f"{words.plural(len(finder.short_seeds), 'seed')}, the same for each"
+    )
+
+
+def _seeds(race: Race) -> str:
+    plan, verdict = race.plan, race.verdict
+    said = f"{len(plan.final_seeds)}, none of them used in tuning"
+    if len(plan.looks) > 1:
+        said += f"; the race may end after {words.listing([str(n) for n in plan.looks])}"
+        said += f", and ended after {verdict.seeds}" if verdict else ""
+    return said
+
+
+def _tuning(plan: Plan, tuned: Sequence[Contender]) -> str:
     if not tuned:
         return "given, not tuned"
     quotas = sorted({c.quota for c in tuned})
-    said = f"{' to '.join(map(str, quotas))} for each, on {words.plural(seeds, 'tuning seed')}"
-    if len(tuned) < contenders:
+    seeds = words.plural(len(plan.tuning_seeds), "tuning seed")
+    said = f"{' to '.join(map(str, quotas))} for each, on {'up to ' if plan.halving else ''}{seeds}"
+    if plan.halving:
+        said += ": only the better half of them on a second one, and so on"
+    if len(tuned) < len(plan.contenders):
         said = f"{words.listing([c.name for c in tuned])}: {said}; the others were given theirs"
     return said

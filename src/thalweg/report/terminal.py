@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich import box
-from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from thalweg.records import Race, to_data
+from thalweg.records import Finding, Pair, Race, Recommendation, to_data
 from thalweg.report import summary, tables, words
 
 WIDTH = 100
@@ -21,40 +21,89 @@ ON_THE_PAGE = ("Test interval",)  # too wide for a terminal
 DISPENSABLE = ("State bytes per parameter", "Time per step", "Gap", "Diverged")
 
 
-def render(race: Race) -> Group:
-    """Make what a terminal shows at the end of a race: the sentences, the final table, how trials ran."""
-    said = [Text(sentence) for sentence in summary.sentences(race)]
+def render(race: Race, schedules: Race | None = None) -> Group:
+    """Make what a terminal shows at the end of a race.
+
+    The sentences, what to use and why, the final table, how trials ran, and the lines of PyTorch. `schedules`
+    is a finished race of schedules that goes on with the winner of this one.
+    """
+    sentences = summary.sentences(race)
+    said = [Text(sentence) for sentence in sentences]
     said[0].stylize("bold")
     if race.verdict is None:
         return Group(*said)
     how = [Text(f"How trials ran: {race.plan.why}.")] if race.plan.why else []
-    return Group(*said, Text(), _Fitting(tables.final(race), tables.time_note(race)), *how)
+    table: list[RenderableType] = [Text(), _Fitting(tables.final(race), tables.time_note(race)), *how]
+    recommended = summary.recommended(race, schedules)
+    if recommended is None:
+        return Group(*said, *table)
+    reasons = [Text(reason) for reason in recommended.reasons if reason not in sentences]
+    return Group(
+        *said,
+        Text(),
+        Text(summary.pick(recommended), style="bold"),
+        *reasons,
+        *table,
+        Text("\nIn PyTorch:\n", style="bold"),
+        _Code(recommended.code),
+        Text("\nThe recipe is in the report, as TOML."),
+    )
 
 
-def text(race: Race) -> str:
+def text(race: Race, schedules: Race | None = None) -> str:
     """Write the same as plain text, for a pipe or a file: no colours, at most 100 columns."""
     console = Console(file=io.StringIO(), width=WIDTH, color_system=None, force_terminal=False)
     with console.capture() as capture:
-        console.print(render(race))
+        console.print(render(race, schedules))
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
 
 
-def as_json(race: Race, report_path: Path | None) -> dict[str, Any]:
-    """Give the answer as plain values for JSON; times and dates stand only in ``…_seconds`` and ``…_at``."""
+def as_json(race: Race, report_path: Path | None, schedules: Race | None = None) -> dict[str, Any]:
+    """Give the answer as plain values for JSON; times and dates stand only in ``…_seconds`` and ``…_at``.
+
+    `schedules` is a finished race of schedules that goes on with the winner of this one.
+    """
     verdict = race.verdict
+    recommended = summary.recommended(race, schedules)
     return {
         "winner": verdict.winner if verdict else None,
         "tie": list(verdict.tie) if verdict else [],
         "ranking": [_ranked(row) for row in summary.rows(race)],
         "direction": str(race.plan.direction),
         "metric": race.plan.metric,
-        "seeds": len(race.plan.final_seeds),
+        "seeds": verdict.seeds if verdict else len(race.plan.final_seeds),
         "sentences": list(summary.sentences(race)),
+        "recommendation": None if recommended is None else _recommended(recommended),
+        "pairs": [_pair(pair) for pair in verdict.pairs] if verdict else [],
+        "findings": [_found(finding) for finding in race.findings],
         "ledger": to_data(race.ledger),
         "report": None if report_path is None else str(report_path),
         "started_at": race.started_at,
         "finished_at": race.finished_at,
     }
+
+
+def finding_json(finding: Finding) -> dict[str, Any]:
+    """Give what the rate finder measured for one optimizer as plain values for JSON."""
+    data = to_data(finding)
+    return {**_found(finding), **{k: data[k] for k in ("sentences", "short", "horizon", "steps", "picks")}}
+
+
+def _found(finding: Finding) -> dict[str, Any]:
+    data = to_data(finding)
+    keys = ("optimizer", "suggestion", "low", "high", "outcome", "diverges_at", "rates", "losses")
+    return {key: data[key] for key in keys}
+
+
+def _recommended(recommendation: Recommendation) -> dict[str, Any]:
+    data = to_data(recommendation)
+    return {"optimizer": data.pop("contender"), **data}
+
+
+def _pair(pair: Pair) -> dict[str, Any]:
+    data = to_data(pair)
+    del data["seeds"]
+    return dict(data)
 
 
 def _ranked(row: summary.Row) -> dict[str, Any]:
@@ -70,6 +119,26 @@ def _ranked(row: summary.Row) -> dict[str, Any]:
         "state_bytes_per_parameter": row.state_bytes_per_parameter,
         "diverged": standing.diverged,
     }
+
+
+@dataclass(frozen=True)
+class _Code:
+    """Lines of Python that still run where they had to be broken: within brackets, or as comments."""
+
+    code: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in self.code.splitlines():
+            yield Text("\n".join(_broken(line, options.max_width)))
+
+
+def _broken(line: str, width: int) -> list[str]:
+    """Break a line of Python at blanks, so that none is longer than the width, if there are blanks."""
+    own = line[: len(line) - len(line.lstrip())]
+    more = "# " if line.startswith("#") else f"{own}    "
+    return textwrap.wrap(
+        line, width, subsequent_indent=more, break_long_words=False, break_on_hyphens=False
+    ) or [""]
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import made_up
-from thalweg.records import Stage
+from thalweg.records import Direction, Race, Stage
 from thalweg.report import summary
-from thalweg.report.curves import caption, checkpoints, convergence, training_loss, validation_score
+from thalweg.report.curves import (
+    caption,
+    checkpoints,
+    convergence,
+    target_times,
+    training_loss,
+    validation_score,
+)
 
 
 def test_few_seeds_give_median_and_range():
@@ -110,3 +117,65 @@ def test_checkpoints_end_with_the_end():
     curves = training_loss(made_up.with_losses({"sgd": [[4, 3, 2, 1]], "adam": [[2, 1]]}))
 
     assert checkpoints(curves, count=2) == ((1.0, (3, 1)), (2.0, (1, 1)))
+
+
+def timed(race, seconds) -> Race:
+    """Give the final trials of each optimizer these times of a step."""
+    traces = []
+    for contender in race.plan.contenders:
+        finals = [t for t in race.traces if t.contender == contender.name and t.stage is Stage.FINAL]
+        pairs = zip(finals, seconds[contender.name], strict=True)
+        traces += [dataclasses.replace(t, step_seconds=x) for t, x in pairs]
+    return dataclasses.replace(race, traces=tuple(traces))
+
+
+def test_seconds_are_steps_times_the_median_time_of_a_step():
+    race = made_up.with_losses({"sgd": [[4, 3, 2, 1]] * 3, "adam": [[4, 3, 2, 1]] * 3})
+    sgd, adam = training_loss(timed(race, {"sgd": [0.5, 0.25, 4.0], "adam": [None] * 3}))
+
+    assert sgd.seconds == (0.5, 1.0, 1.5, 2.0)
+    assert adam.seconds is None
+
+
+def test_epochs_go_by_the_batch_size_of_each():
+    race = made_up.with_losses({"batch_size=4": [[4, 3, 2, 1]], "batch_size=2": [[4, 3, 2, 1]]})
+    first, second = race.plan.contenders
+    contenders = (first, dataclasses.replace(second, batch_size=2, steps=8))
+    plan = dataclasses.replace(race.plan, contenders=contenders, batch_size=4, train_examples=7)
+    drawn = training_loss(dataclasses.replace(race, plan=plan))
+
+    assert drawn[0].epochs == (0.5, 1.0, 1.5, 2.0)
+    assert drawn[1].epochs == (0.25, 0.5, 0.75, 1.0)  # four updates an epoch
+
+
+def reaching(scores, **changes) -> Race:
+    """Make a race to an accuracy of 0.5 from the scores of each seed after 1, 2, 3 and 4 updates."""
+    losses = {name: [[4, 3, 2, 1]] * len(seeds) for name, seeds in scores.items()}
+    race = made_up.with_losses(losses, scores=scores)
+    return dataclasses.replace(race, plan=dataclasses.replace(race.plan, target=0.5, **changes))
+
+
+def test_time_to_target_is_the_median_over_the_seeds_a_miss_being_latest():
+    never, late, soon = [0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.5], [0.6, 0.2, 0.2, 0.9]
+    race = reaching({"sgd": [never, never, soon], "adam": [late, never, soon]})
+    sgd, adam = target_times(timed(race, {"sgd": [0.5] * 3, "adam": [0.25] * 3}))
+
+    assert (sgd.reached, sgd.seeds, sgd.steps, sgd.epochs, sgd.seconds) == (1, 3, None, None, None)
+    assert (adam.reached, adam.seeds, adam.steps, adam.epochs, adam.seconds) == (2, 3, 4, 2.0, 1.0)
+
+
+def test_a_target_that_half_of_an_even_number_of_seeds_miss_has_no_median():
+    never, soon = [0.1, 0.2, 0.3, 0.4], [0.6, 0.7, 0.8, 0.9]
+
+    assert target_times(reaching({"sgd": [never, soon]}))[0].steps is None
+    assert target_times(reaching({"sgd": [soon, soon]}))[0].steps == 1
+
+
+def test_a_target_of_a_loss_is_reached_from_above():
+    race = reaching({"sgd": [[0.9, 0.6, 0.4, 0.3]]}, direction=Direction.LOWER)
+
+    assert target_times(race)[0].steps == 3
+
+
+def test_a_race_without_a_target_has_no_time_to_it():
+    assert target_times(made_up.race()) == ()

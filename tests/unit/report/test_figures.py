@@ -1,42 +1,14 @@
 import pytest
 
 import made_up
+from thalweg.evidence.profile import performance_profile
 from thalweg.report import figures
 from thalweg.report.curves import training_loss, validation_score
+from thalweg.report.drawing import styles
 from thalweg.report.rates import score_by_rate
 
-RACE = made_up.race(diverged={"sgd": 2})
-LOOKS = figures.styles(c.name for c in RACE.plan.contenders)
-
-
-def contrast(a: str, b: str) -> float:
-    """Contrast ratio of two colours (Web Content Accessibility Guidelines 2.2, 1.4.11)."""
-    light, dark = sorted((luminance(a), luminance(b)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
-
-
-def luminance(colour: str) -> float:
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-@pytest.mark.parametrize("page", ["#ffffff", "#14171b"])
-@pytest.mark.parametrize("colour", figures.COLOURS)
-def test_every_line_stands_out_on_light_and_on_dark(colour, page):
-    assert contrast(colour, page) >= 3  # what the guidelines ask of graphics
-
-
-def test_no_two_of_forty_optimizers_look_the_same():
-    looks = figures.styles(f"optimizer-{i}" for i in range(40)).values()
-
-    assert len({(look.colour, look.dash) for look in looks}) == 40
-
-
-def test_eight_optimizers_differ_without_colour():
-    looks = figures.styles(f"optimizer-{i}" for i in range(8)).values()
-
-    assert len({(look.dash, look.marker) for look in looks}) == 8
+RACE = made_up.race(diverged={"sgd": 2}, target=0.95)
+LOOKS = styles(c.name for c in RACE.plan.contenders)
 
 
 def test_a_curve_is_drawn_as_it_is():
@@ -51,6 +23,16 @@ def test_a_curve_is_drawn_as_it_is():
         assert (low.y, high.y) == (curve.low, curve.high)
 
 
+def test_a_curve_can_be_drawn_along_epochs_steps_and_seconds():
+    curves = training_loss(RACE)
+    axes = figures.axes(curves)
+
+    assert list(axes) == ["epochs", "steps", "seconds"]  # the figure begins with the first
+    for curve in curves:
+        own = {kind: axis["x"][curve.optimizer] for kind, axis in axes.items()}
+        assert own == {"epochs": curve.epochs, "steps": curve.steps, "seconds": curve.seconds}
+
+
 def test_loss_over_decades_has_a_logarithmic_axis_and_accuracy_has_not():
     loss, accuracy = training_loss(RACE), validation_score(RACE)
 
@@ -58,12 +40,20 @@ def test_loss_over_decades_has_a_logarithmic_axis_and_accuracy_has_not():
     assert figures.curves(accuracy, LOOKS).layout.yaxis.type == "linear"
 
 
+def test_the_target_is_a_line_across():
+    [line] = figures.curves(validation_score(RACE), LOOKS, target=0.95).layout.shapes
+
+    assert (line.y0, line.y1, line.xref) == (0.95, 0.95, "x domain")
+    assert line.label.text == "target 0.95"
+    assert figures.curves(training_loss(RACE), LOOKS).layout.shapes == ()
+
+
 def test_rates_show_means_chosen_rate_and_divergence():
     curves = score_by_rate(RACE)
     figure = figures.score_by_rate(curves, LOOKS)
     adam = next(c for c in curves if c.optimizer == "adam")
     drawn = [t for t in figure.data if t.legendgroup == "adam"]
-    line = next(t for t in drawn if t.mode == "lines+markers")
+    line = next(t for t in drawn if t.mode == "lines+markers" and t.yaxis is None)
     ring = next(t for t in drawn if t.marker.symbol == "circle-open")
     crosses = next(t for t in drawn if t.marker.symbol == "x-thin")
 
@@ -74,14 +64,60 @@ def test_rates_show_means_chosen_rate_and_divergence():
     assert list(crosses.x) == [p.rate for p in adam.points if p.diverged]
 
 
+@pytest.mark.parametrize(
+    ("rates", "ends"),
+    [((0.01, 0.1), ["triangle-left", "triangle-right"]), ((1e-9, 0.03, 10.0), ["line-ns", "line-ns"])],
+)
+def test_the_basin_is_a_bar_from_end_to_end_with_arrows_where_it_is_open(rates, ends):
+    race = made_up.with_scores({"sgd": {r: [0.5, 0.9] if 1e-6 < r < 1 else [0.1, 0.1] for r in rates}})
+    [curve] = score_by_rate(race)
+    [bar] = [t for t in figures.score_by_rate([curve], LOOKS).data if t.yaxis == "y2"]
+
+    assert bar.x == (curve.basin.low, curve.basin.high)
+    assert bar.y == ("sgd", "sgd")
+    assert list(bar.marker.symbol) == ends
+
+
+def test_best_of_k_begins_where_there_is_an_expectation():
+    race = made_up.with_scores({"sgd": {0.01: [0.5], 0.1: [0.7], 1.0: [None]}})
+    [line] = figures.best_of_k(score_by_rate(race), LOOKS).data
+
+    assert line.x == (2, 3)  # a single one of the three may diverge
+    assert line.y == (pytest.approx((0.5 + 0.7 + 0.7) / 3), 0.7)
+
+
+def test_a_profile_steps_up_at_the_ratios_of_each():
+    found = performance_profile({"sgd": [10, 30, None], "adam": [20, 15, 9]})
+    sgd, adam = figures.profile(found, LOOKS).data
+
+    assert sgd.line.shape == adam.line.shape == "hv"
+    assert (sgd.x, sgd.y) == ((1.0, 2.0, 4.0), (1 / 3, 2 / 3, 2 / 3))
+    assert (adam.x, adam.y) == ((1.0, 2.0, 4.0), (2 / 3, 1.0, 1.0))
+
+
 def test_names_cannot_be_markup():
     race = made_up.race(optimizers=["<b>sgd</b>"])
-    looks = figures.styles(["<b>sgd</b>"])
-    drawn = figures.curves(training_loss(race), looks).data[-1]
+    looks = styles(["<b>sgd</b>"])
+    measured = score_by_rate(race)
+    drawn = (
+        figures.curves(training_loss(race), looks),
+        figures.score_by_rate(measured, looks),
+        figures.best_of_k(measured, looks),
+    )
 
-    assert drawn.name == "&lt;b&gt;sgd&lt;/b&gt;"
+    for figure in drawn:
+        assert {t.name for t in figure.data if t.name} == {"&lt;b&gt;sgd&lt;/b&gt;"}
+        assert "<b>" not in str(figure.layout)
+
+
+def test_a_long_name_beside_the_strip_is_cut():
+    race = made_up.race(optimizers=["an-optimizer-with-a-long-name"])
+    figure = figures.score_by_rate(score_by_rate(race), styles(["an-optimizer-with-a-long-name"]))
+
+    assert figure.layout.yaxis2.ticktext == ("an-optimizer-with…",)
 
 
 def test_nothing_to_draw_is_an_empty_figure():
     assert figures.curves([], {}).data == ()
     assert figures.score_by_rate([], {}).data == ()
+    assert figures.best_of_k([], {}).data == ()

@@ -4,14 +4,18 @@ import json
 import re
 import subprocess
 import sys
+from html import unescape
 from html.parser import HTMLParser
 
 import pytest
 
 import made_up
 from thalweg.errors import InputError
-from thalweg.report import summary, write
+from thalweg.evidence.recommendation import recommend
+from thalweg.records import Answer
+from thalweg.report import summary, write, write_findings
 from thalweg.report.curves import training_loss, validation_score
+from thalweg.report.rates import score_by_rate
 
 EVIL = '</script><script>alert("x")</script><img src=x onerror=alert(1)>'
 
@@ -21,7 +25,7 @@ class Reader(HTMLParser):
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.elements, self.text, self._open = [], {}, []
+        self.elements, self.text, self.heard, self._open = [], {}, [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
@@ -35,6 +39,7 @@ class Reader(HTMLParser):
 
     def handle_data(self, data):
         if self._open and data.strip():
+            self.heard.append((self._open[-1], " ".join(data.split())))
             self.text.setdefault(self._open[-1], []).append(" ".join(data.split()))
 
     def all(self, tag: str) -> list[dict[str, str]]:
@@ -52,22 +57,32 @@ def figures_in(text: str) -> list[dict]:
 
 def test_conclusions_come_first_and_in_order(tmp_path):
     race = made_up.race()
-    _, page = read(race, tmp_path)
+    text, page = read(race, tmp_path)
 
-    assert page.text["li"] == [" ".join(s.split()) for s in summary.sentences(race)]
+    assert page.text["li"][: len(summary.sentences(race))] == [
+        " ".join(s.split()) for s in summary.sentences(race)
+    ]
     first = [tag for tag, _ in page.elements]
-    assert first.index("li") < first.index("figure") < first.index("table")
+    assert first.index("li") < first.index("pre") < first.index("table") < first.index("figure")
+    assert [said for tag, said in page.heard if tag == "h2"] == [
+        *("What to use", "Final table", "Along the training", "How much the rate matters"),
+        *("What more tuning buys", "Pair by pair", "What it cost", "Run it again"),
+    ]
+    assert text.count(race.verdict.sentences[0]) == 1  # the recommendation does not repeat it
 
 
-def test_page_holds_three_figures_and_their_numbers(tmp_path):
+def test_page_holds_four_figures_and_their_numbers(tmp_path):
     race = made_up.race()
     text, page = read(race, tmp_path)
-    loss, score, rates = figures_in(text)
+    loss, score, rates, best = figures_in(text)
 
     assert loss["data"][-1]["y"] == list(training_loss(race)[-1].median)
     assert score["data"][-1]["y"] == list(validation_score(race)[-1].median)
     assert rates["layout"]["xaxis"]["type"] == "log"
-    assert len(page.all("figcaption")) == len(page.all("figure")) == 3
+    assert best["data"][-1]["y"] == [x for x in score_by_rate(race)[-1].expected if x is not None]
+    assert loss["axes"]["steps"]["x"]["adam"] == list(training_loss(race)[-1].steps)
+    assert "axes" not in rates
+    assert len(page.all("figcaption")) == len(page.all("figure")) == 4
 
 
 def test_page_loads_nothing(tmp_path):
@@ -86,11 +101,13 @@ def test_plotly_is_there_once_however_many_races(tmp_path):
 
     assert len(text) < len(one) + 300_000  # plotly.js alone is over 3 million characters
     assert [a["id"] for a in page.all("article")] == ["race-1", "race-2"]
-    assert len({a["data-figure"] for a in page.all("div") if "data-figure" in a}) == 6
+    assert len({a["data-figure"] for a in page.all("div") if "data-figure" in a}) == 9  # and the profile
 
 
 def test_headings_step_down_one_level_at_a_time(tmp_path):
-    for races in (made_up.race(), [made_up.race(), made_up.race(seed=1)]):
+    first = made_up.race(found={})
+    both = [first, made_up.follow_up(first)]
+    for races in (first, both, [*both, made_up.race(seed=1, task="digits")]):
         _, page = read(races, tmp_path)
         levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
 
@@ -102,10 +119,19 @@ def test_headings_step_down_one_level_at_a_time(tmp_path):
 def test_tables_and_figures_can_be_heard(tmp_path):
     _, page = read(made_up.race(), tmp_path)
 
-    assert len(page.all("caption")) == len(page.all("table")) == 7
+    assert len(page.all("caption")) == len(page.all("table")) == 9
     assert all(th.get("scope") in ("col", "row") for th in page.all("th"))
     assert all(d.get("aria-label") for d in page.all("div") if d.get("role") == "img")
     assert page.all("html") == [{"lang": "en"}]
+    assert [len(page.all(tag)) for tag in ("main", "footer", "article")] == [1, 1, 1]
+    assert len(page.all("legend")) == len(page.all("fieldset")) == 5
+    assert len(page.all("label")) == len(page.all("input")) == 4 * 4 + 3
+    labelled = [a["aria-labelledby"] for _, a in page.elements if "aria-labelledby" in a]
+    described = [a["aria-describedby"] for _, a in page.elements if "aria-describedby" in a]
+    names = [a["id"] for _, a in page.elements if "id" in a]
+    assert len(set(names)) == len(names)
+    assert {*labelled, *described} <= set(names)
+    assert [a["role"] for a in page.all("span") if "role" in a] == ["status"] * 3
 
 
 def test_final_table_rounds_by_the_intervals(tmp_path):
@@ -155,9 +181,9 @@ def test_unfinished_race_says_so_and_shows_what_is_there(tmp_path):
     text, page = read(race, tmp_path)
 
     assert page.text["li"][0].startswith("Unfinished: 34 of at most 52 trials are done.")
-    assert len(figures_in(text)) == 3
+    assert len(figures_in(text)) == 4
     assert {t["legendgroup"] for t in figures_in(text)[0]["data"]} == {"sgd"}  # adam has no final trial yet
-    assert "Final table" not in page.text["h2"]
+    assert {"Final table", "What to use"}.isdisjoint(page.text["h2"])
 
 
 def test_race_in_which_all_diverged_is_shown(tmp_path):
@@ -235,3 +261,110 @@ def test_how_it_was_run_tells_the_executor_why_and_which_trials_were_begun_again
     assert "2 times, for the process of a trial had died" in page.text["td"]
     assert "Chosen" in text
     assert "Begun again" in text
+
+
+def test_recipe_and_code_are_there_to_be_copied(tmp_path):
+    race = made_up.race()
+    text, page = read(race, tmp_path)
+    found = recommend(race)
+
+    blocks = {
+        name: unescape(body)
+        for name, body in re.findall(r'<pre id="([^"]+)"><code>(.*?)</code>', text, re.DOTALL)
+    }
+    assert blocks == {"race-1-toml": found.toml, "race-1-code": found.code, "race-1-command": race.command}
+    assert [button["data-copy"] for button in page.all("button")] == list(blocks)
+    assert "Use adam at rate 0.001." in page.text["p"]
+
+
+def test_schedules_stand_under_the_race_that_they_follow_and_in_its_recommendation(tmp_path):
+    race = made_up.race()
+    schedules = made_up.follow_up(race)
+    _, page = read([schedules, race], tmp_path)
+
+    assert [a["id"] for a in page.all("article")] == ["race-1", "race-1-1"]
+    assert [said for tag, said in page.heard if tag in ("h1", "h2")][-3] == "Schedules under the winner"
+    assert page.text["p"].count("Use adam at rate 0.001 with the schedule cosine.") == 1
+    assert len(page.all("pre")) == 4  # recipe and code once, a command each
+    assert recommend(race, schedules).reasons[-1] in page.text["li"]
+
+
+def test_a_race_with_a_finder_has_a_panel_for_each_optimizer(tmp_path):
+    race = made_up.race(found={"sgd": Answer.FLAT})
+    text, page = read(race, tmp_path)
+
+    assert "What the rate finder saw" in page.text["h2"]
+    assert [h for h in page.text["h3"] if "suggested" in h or "no answer" in h] == [
+        *("sgd, no answer: flat", "momentum, suggested: 0.03"),
+        *("rmsprop, suggested: 0.001", "adam, suggested: 0.001"),
+    ]
+    assert "No rate moved the loss by more than its noise." in page.text["li"]
+    panel = figures_in(text)[4]
+    finding = race.findings[1]
+    [line] = [t for t in panel["data"] if t.get("name") == "loss of the sweeps"]
+    assert line["y"] == [x for x in finding.losses if x is not None]
+    assert panel["layout"]["showlegend"] is False
+
+
+def test_a_race_to_a_target_draws_it_and_tells_the_time_to_it(tmp_path):
+    text, page = read(made_up.race(target=0.95), tmp_path)
+    loss, score, *_ = figures_in(text)
+
+    assert "shapes" not in loss["layout"]
+    assert score["layout"]["shapes"][0]["y0"] == 0.95
+    assert "Time to a validation accuracy of 0.95: median over the seeds" in page.text["caption"]
+
+
+def test_seconds_of_a_fleet_are_said_to_be_a_share(tmp_path):
+    assert "a model’s share of the whole fleet’s time" in read(made_up.race(wave=12), tmp_path)[0]
+    assert "a model’s share" not in read(made_up.race(), tmp_path)[0]
+
+
+def test_seconds_that_were_not_measured_cannot_be_chosen(tmp_path):
+    race = made_up.race()
+    traces = tuple(dataclasses.replace(t, step_seconds=None) for t in race.traces)
+    _, page = read(dataclasses.replace(race, traces=traces), tmp_path)
+
+    kinds = [a["value"] for a in page.all("input") if a["type"] == "radio"]
+    assert kinds == ["epochs", "steps"]
+
+
+def test_several_races_begin_with_what_each_found_and_all_tasks_together(tmp_path):
+    first = made_up.race(target=0.95)
+    races = [first, made_up.follow_up(first), made_up.race(seed=1, task="digits", target=0.96)]
+    text, page = read(races, tmp_path)
+
+    assert page.text["h1"] == ["3 races"]
+    assert page.text["a"][:3] == [
+        "sgd, momentum, rmsprop and adam on mnist",
+        "Schedules under the winner",
+        "sgd, momentum, rmsprop and adam on digits",
+    ]
+    assert [a["href"] for a in page.all("a")] == ["#race-1", "#race-1-1", "#race-2"]
+    assert page.text["td"][:2] == ["adam wins", "accuracy 0.9669"]
+    assert next(said for tag, said in page.heard if tag == "h2") == "All tasks together"
+    assert "Performance profile" in page.text["h3"]
+    ratios = figures_in(text)[0]["data"]
+    assert [t["legendgroup"] for t in ratios] == ["sgd", "momentum", "rmsprop", "adam"]
+
+
+def test_what_varies_names_the_race(tmp_path):
+    race = made_up.race(vary="batch_size", optimizers=["batch_size=32", "batch_size=64"], rates=1)
+    _, page = read(race, tmp_path)
+
+    assert page.text["h1"] == ["batch_size: batch_size=32 and batch_size=64 on mnist"]
+    assert "Optimizer" not in page.text["th"]
+
+
+def test_findings_have_a_page_of_their_own(tmp_path):
+    findings = made_up.race(found={"adam": Answer.NOISY}).findings
+    path = write_findings(findings, tmp_path / "finder.html", EVIL)
+    text = path.read_text(encoding="utf-8")
+    page = Reader(text)
+
+    assert EVIL not in text
+    assert page.text["h1"] == [EVIL]
+    assert len(figures_in(text)) == 4
+    assert "adam, no answer: noisy" in page.text["h2"]
+    with pytest.raises(InputError, match="must have a finding to show; got none"):
+        write_findings([], path, "nothing")

@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 import made_up
+from thalweg.evidence.recommendation import recommend
 from thalweg.records import Race, Stage
 from thalweg.report import summary
 
@@ -124,3 +125,27 @@ def test_sentences_begin_with_the_verdict_and_end_with_the_three():
         "Best final accuracy",
         "Generalisation gap",
     ]
+
+
+def test_a_race_that_follows_another_recommends_nothing_of_its_own():
+    race = made_up.race()
+    schedules = made_up.follow_up(race)
+
+    assert summary.recommended(schedules) is None
+    assert summary.recommended(race, schedules) == recommend(race, schedules)
+    assert summary.recommended(made_up.race(finished=False)) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "Use adam at rate 0.001."),
+        ({"recipe": {"rate": 0.001, "schedule": {"name": "constant"}}}, "Use adam at rate 0.001."),
+        (
+            {"recipe": {"rate": 0.0316, "schedule": {"name": "cosine"}}, "decided": False},
+            "Use adam at rate 0.0316 with the schedule cosine: preferred, but not decided.",
+        ),
+    ],
+)
+def test_what_to_use_in_a_line(changes, said):
+    assert summary.pick(dataclasses.replace(recommend(made_up.race()), **changes)) == said

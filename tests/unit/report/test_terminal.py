@@ -1,13 +1,17 @@
+import ast
 import dataclasses
 import io
 import json
+import re
 
 import pytest
 from rich.console import Console
 
 import made_up
-from thalweg.records import to_data
-from thalweg.report import as_json, render, summary, text
+from thalweg.evidence.recommendation import recommend
+from thalweg.records import Answer, to_data
+from thalweg.report import as_json, finding_json, render, summary, text
+from thalweg.report.terminal import _broken
 
 RACE = made_up.race()
 
@@ -32,7 +36,7 @@ def test_plain_text_says_the_sentences_and_then_a_line_for_each_optimizer():
     written = text(RACE)
 
     for sentence in summary.sentences(RACE):
-        assert sentence in " ".join(written.split())
+        assert " ".join(written.split()).count(sentence) == 1  # also where the recommendation repeats it
     rows = [line.split()[0] for line in written.splitlines() if line.endswith("0 of 12")]
     assert rows == [s.optimizer for s in RACE.verdict.ranking]
 
@@ -49,7 +53,7 @@ def test_narrow_terminal_leaves_out_columns_and_says_which(width, note):
     console.print(render(RACE))
     shown = console.file.getvalue()
 
-    assert " ".join(shown.split()).endswith(note)
+    assert note in " ".join(shown.split())
     assert "[0.9659, 0.9679]" in shown  # no number is cut or folded
 
 
@@ -93,7 +97,8 @@ def test_json_of_an_unfinished_race_decides_nothing():
     answer = as_json(made_up.race(finished=False), None)
 
     assert (answer["winner"], answer["tie"], answer["ranking"]) == (None, [], [])
-    assert (answer["ledger"], answer["report"]) == (None, None)
+    assert (answer["ledger"], answer["report"], answer["recommendation"]) == (None, None, None)
+    assert answer["pairs"] == []
 
 
 def without_times(data):
@@ -119,16 +124,104 @@ def test_json_depends_on_the_clock_only_where_a_key_says_so():
     assert without_times(as_json(slower, None)) == without_times(as_json(RACE, None))
 
 
-def test_the_last_line_says_how_trials_ran_where_that_was_chosen():
+def test_how_trials_ran_is_said_where_that_was_chosen():
     why = "fleet in waves of 84 5.5 µs an update, processes 240 µs, serial 430 µs"
     chosen = dataclasses.replace(RACE, plan=dataclasses.replace(RACE.plan, why=why))
 
-    assert " ".join(text(chosen).split()).endswith(f"How trials ran: {why}.")
+    assert f"How trials ran: {why}." in " ".join(text(chosen).split())
     assert "How trials ran" not in text(RACE)
 
 
 def test_the_time_of_a_step_is_said_to_be_a_share_where_a_fleet_ran():
     fleet = dataclasses.replace(RACE, plan=dataclasses.replace(RACE.plan, executor="fleet", wave=12))
 
-    assert text(fleet).rstrip().endswith("a model's share of its fleet's, whatever its optimizer.")
-    assert text(RACE).rstrip().endswith("Time per step is the median measured on this machine.")
+    assert "a model's share of its fleet's, whatever its optimizer." in text(fleet)
+    assert "Time per step is the median measured on this machine." in text(RACE)
+    assert "share" not in text(RACE)
+
+
+def test_plain_text_says_what_to_use_and_ends_with_the_lines_that_do():
+    schedules = made_up.follow_up(RACE)
+    found = recommend(RACE, schedules)
+    lines = text(RACE, schedules).splitlines()
+
+    assert "Use adam at rate 0.001 with the schedule cosine." in lines
+    for reason in found.reasons[1:]:  # the first is the verdict itself
+        assert reason in " ".join(" ".join(lines).split())
+    code = "\n".join(lines[lines.index("In PyTorch:") + 2 : -2]) + "\n"
+    assert code.replace("\n# more)", " more)") == found.code  # one comment was too long for a line
+    assert lines[-1] == "The recipe is in the report, as TOML."
+
+
+def test_a_preference_within_a_tie_is_not_sold_as_a_decision():
+    tie = made_up.race(optimizers=["lion", "muon"])
+
+    assert tie.verdict.tie
+    assert re.search(r"^Use \w+ at rate 0.03: preferred, but not decided\.$", text(tie), re.MULTILINE)
+
+
+def test_lines_of_code_are_broken_where_they_still_run():
+    line = (
+        "optimizer = torch.optim.AdamW(model.parameters(), lr=0.001, betas=(0.9, 0.999), weight_decay=0.01)"
+    )
+    broken = _broken(f"    {line}", 60)
+
+    assert max(map(len, broken)) <= 60
+    assert ast.dump(ast.parse("\n".join(broken).replace("    optimizer", "optimizer", 1))) == ast.dump(
+        ast.parse(line)
+    )
+    assert _broken("# a comment of many words", 14) == ["# a comment of", "# many words"]
+    assert _broken("", 14) == [""]
+
+
+def test_json_has_the_recommendation_the_pairs_and_the_findings():
+    race = made_up.race(found={"sgd": Answer.FLAT})
+    schedules = made_up.follow_up(race)
+    answer, found = as_json(race, None, schedules), recommend(race, schedules)
+
+    assert answer == json.loads(json.dumps(answer))
+    assert answer["recommendation"] == {
+        "optimizer": "adam",
+        "decided": True,
+        "recipe": to_data(found.recipe),
+        "steps": 8600,
+        "reasons": list(found.reasons),
+        "seeds_to_decide": None,
+        "toml": found.toml,
+        "code": found.code,
+    }
+    assert len(answer["pairs"]) == 6
+    first = race.verdict.pairs[0]
+    assert answer["pairs"][0] == {
+        "a": "adam",
+        "b": "rmsprop",
+        "difference": first.difference,
+        "interval": list(first.interval),
+        "p": first.p,
+        "p_holm": first.p_holm,
+        "probability_a_better": first.probability_a_better,
+        "better": "adam",
+    }
+    keys = ["optimizer", "suggestion", "low", "high", "outcome", "diverges_at", "rates", "losses"]
+    assert [list(f) for f in answer["findings"]] == [keys] * 4
+    assert answer["findings"][0]["outcome"] == "flat"
+    assert answer["findings"][3]["suggestion"] == 0.001
+
+
+def test_json_of_a_finding_has_all_that_was_measured():
+    finding = made_up.finding("adam")
+    answer = finding_json(finding)
+
+    assert answer == json.loads(json.dumps(answer))
+    assert list(answer)[:8] == list(as_json(made_up.race(found={}), None)["findings"][0])
+    assert answer["sentences"] == list(finding.sentences)
+    assert answer["short"][4] == {"rate": 0.01, "losses": [None, None]}
+    assert (answer["horizon"], answer["steps"]) == (430, 4660)
+    assert answer["picks"] == dict(finding.picks)
+
+
+def test_json_counts_the_seeds_that_were_judged():
+    judged = dataclasses.replace(RACE, verdict=dataclasses.replace(RACE.verdict, seeds=8))
+
+    assert as_json(judged, None)["seeds"] == 8
+    assert as_json(made_up.race(finished=False), None)["seeds"] == 12
