@@ -7,7 +7,7 @@ from thalweg.evidence.summaries import Basin
 from thalweg.records import Finding, Plan
 from thalweg.report import words
 from thalweg.report.curves import Curve, TargetTime, checkpoints
-from thalweg.report.finder import short_race
+from thalweg.report.finder import curve, short_race
 from thalweg.report.rates import RateCurve
 from thalweg.report.tables import Column, Table, subject
 
@@ -95,8 +95,11 @@ def best_of_k(curves: Sequence[RateCurve], plan: Plan) -> Table:
 
 
 def swept(finding: Finding) -> Table:
-    """Give the short race of a finder, and what others would have picked from the sweeps."""
-    rows = [
+    """Give the loss at a few rates of a finder's sweeps, its short race, and what others would pick."""
+    points = curve(finding)
+    every = max(1, round(len(points) / 10))
+    rows = [("sweeps", words.rate(rate), words.number(loss, 4)) for rate, loss in points[::every]]
+    rows += [
         (
             "short race" if loss is not None else "short race, diverged",
             words.rate(rate),
@@ -105,8 +108,9 @@ def swept(finding: Finding) -> Table:
         for rate, loss in short_race(finding)
     ]
     rows += [(f"pick: {name}", words.rate(rate), words.ABSENT) for name, rate in finding.picks.items()]
-    columns = (Column("", False), Column("Rate"), Column("Mean validation loss"))
-    return Table("The short race, and what others would pick from these sweeps", columns, tuple(rows))
+    columns = (Column("", False), Column("Rate"), Column("Loss"))
+    caption = "Training loss of the sweeps, validation loss of the short race, and what others would pick"
+    return Table(caption, columns, tuple(rows))
 
 
 def profile(found: Profile, costs: Mapping[str, Sequence[float | None]], tasks: Sequence[str]) -> Table:
