@@ -43,5 +43,6 @@ def report(folders: tuple[str, ...], wanted: str | None, out: str | None, as_jso
         print_json([drawing.as_json(race, page, schedules) for race, schedules in shown])
         return
     for race, schedules in shown:
-        click.echo(f"{race.plan.task}, begun {race.started_at}\n{drawing.text(race, schedules)}")
+        what = ", ".join(filter(None, (race.plan.task, race.plan.vary)))
+        click.echo(f"{what}, begun {race.started_at}\n{drawing.text(race, schedules)}")
     click.echo(f"Report: {page}")
