@@ -14,7 +14,7 @@ from thalweg.store import Store
 
 SMALL = {"rates": 1, "final_seeds": 6, "optimizers": ("sgd", "adam")}
 RACE = made_up.race(key="first", **SMALL)
-SCHEDULES = made_up.follow_up(RACE, key="under-the-winner", final_seeds=7)
+SCHEDULES = made_up.follow_up(RACE, key="under-the-winner", final_seeds=8)
 OTHER = made_up.race(key="other", seed=1, task="digits", **SMALL)
 
 
