@@ -15,19 +15,19 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial, wraps
+from functools import lru_cache, partial, wraps
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from _common import versions
-from _finder_tasks import FOLDER, PAIRS, Pair, task_of
+from _finder_tasks import FOLDER, PAIRS, WORKS, Pair, task_of
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from thalweg import seeds
 from thalweg.progress import Bar
-from thalweg.tasks import load_task
+from thalweg.tasks import Task, load_task
 
 PACKAGES = ("torch-lr-finder", "fastai", "lightning", "lion-pytorch")
 FROM = 1e-7  # the rate that torch-lr-finder's documentation gives the optimizer: there its sweep begins
@@ -156,13 +156,20 @@ def answer(rate: float | None, steps: int, why: str = "") -> dict[str, Any]:
     return {"suggestion": rate, "steps": steps, "why": why}
 
 
+@lru_cache(maxsize=5)  # the root seeds of a task, whose pairs follow one another
+def examples_of(work: str, root: int) -> tuple[Task, TensorDataset]:
+    """Read a task, and its training part for a root seed."""
+    task = load_task(task_of(WORKS[work]), None, False)
+    part = task.data(root).train
+    (whole,) = part.batches(part.examples)
+    return task, TensorDataset(*whole)
+
+
 def setting_of(pair: Pair, root: int) -> Setting:
     """Return what finders are given, for a root seed: as a training of ours with it begins."""
-    task = load_task(task_of(pair.work), None, False)
-    part = task.data(root).train
+    task, examples = examples_of(pair.work.name, root)
     model = task.model(seeds.derive(root, "initial weights", 0))
-    (whole,) = part.batches(part.examples)
-    return Setting(model, TensorDataset(*whole), pair.work.batch_size, optimizer_of(pair.optimizer))
+    return Setting(model, examples, pair.work.batch_size, optimizer_of(pair.optimizer))
 
 
 def peers_of(
