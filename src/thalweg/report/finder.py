@@ -196,7 +196,7 @@ def _legend(finding: Finding) -> str:
     if finding.diverges_at is not None:
         said.append(f"× diverges: from {words.rate(finding.diverges_at)}")
     if finding.short:
-        said.append(f"○ short race: {finding.horizon} updates")
+        said.append(f"○ short race: up to {finding.horizon} updates")
     return "   ".join(entry.replace(" ", GLUE) for entry in said)
 
 

@@ -165,13 +165,20 @@ def found(finding: Finding) -> Picture:
         if finding.outcome is Answer.FOUND
         else f"no answer: {finding.outcome}"
     )
+    cost = (
+        f"{words.plural(finding.sweeps, 'sweep')} over {len(finding.rates)} rates, {finding.steps:,} updates "
+        "in all."
+    )
+    if finding.short:  # what was trained longer lies lower, whatever its rate
+        cost += (
+            f" The short race trained for up to {finding.horizon:,} updates, less where it gave a rate up."
+        )
     return Picture(
         f"{finding.optimizer}, {outcome}",
         script_data(figure),
         figure.layout.height,
         f"Loss against learning rate for {finding.optimizer}; {outcome}. {NUMBERS}",
-        f"{words.plural(finding.sweeps, 'sweep')} over {len(finding.rates)} rates, {finding.steps:,} updates "
-        "in all.",
+        cost,
         numbers.swept(finding),
         sentences=finding.sentences,
     )

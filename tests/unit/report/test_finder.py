@@ -79,7 +79,7 @@ def test_the_terminal_shows_curve_conclusions_and_legend():
     legend = " ".join(" ".join(lines[9:]).split())
     assert legend == (
         "◆ suggested: 0.001 ├─┤ not told apart: 0.000333 to 0.003 × diverges: from 0.0316 "
-        "○ short race: 430 updates"
+        "○ short race: up to 430 updates"
     )
 
 
