@@ -16,7 +16,7 @@ interval of Clopper and Pearson; a promise is broken where the interval lies bey
 - advice: whether `seeds_to_decide` seeds decide in 80 % of repeats.
 - self-races: one recipe against itself, on fresh seeds, really trained.
 
-The numbers depend on fixed streams and not on the machine. It takes about five minutes on two cores.
+The numbers depend on fixed streams and not on the machine. It takes some four minutes of processor time.
 """
 
 import json
