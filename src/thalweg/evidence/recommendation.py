@@ -36,8 +36,10 @@ def recommend(race: Race, schedules: Race | None = None) -> Recommendation | Non
     chosen, reasons = _chosen(race, verdict)
     seeds = None
     if verdict.tie:
-        seeds, sentence = _what_would_decide(race, verdict)
+        seeds, sentence = _what_would_decide(race, verdict, verdict.tie[1])
         reasons.append(sentence)
+        if chosen.optimizer not in verdict.tie[:2]:
+            reasons.append(_what_would_decide(race, verdict, chosen.optimizer)[1])
     if chosen.edge is not None:
         beyond = "lower" if chosen.edge == "lowest" else "higher"
         reasons.append(f"Its rate is the {chosen.edge} that was tried: a {beyond} one may be better.")
@@ -171,9 +173,9 @@ def _price(pair: Pair, verdict: Verdict) -> str:
     )
 
 
-def _what_would_decide(race: Race, verdict: Verdict) -> tuple[int | None, str]:
-    """Return how many final seeds would tell the leader from the next, and the sentence that says it."""
-    a, b = verdict.tie[:2]
+def _what_would_decide(race: Race, verdict: Verdict, b: str) -> tuple[int | None, str]:
+    """Return how many final seeds would tell the leader from another one, and the sentence that says it."""
+    a = verdict.tie[0]
     run = race.plan.final_seeds[: verdict.seeds]
     first, second = (
         finals_of(race.plan, race.traces, _contender(race.plan, name), run).scores for name in (a, b)
@@ -187,7 +189,7 @@ def _what_would_decide(race: Race, verdict: Verdict) -> tuple[int | None, str]:
         )
     return found, (
         f"About {found} final seeds would decide between {a} and {b}, with a chance of 80 %, if they differ "
-        f"as much as here."
+        "as much as here."
     )
 
 

@@ -128,6 +128,20 @@ def test_what_would_decide_is_said_of_the_leader_and_the_next() -> None:
     )
 
 
+def test_what_would_decide_is_said_of_the_leader_and_whoever_is_preferred_too() -> None:
+    """As above, d̄/s = 0.468; at 5 % / 3 that takes (2.39 + 0.84)²/0.468² = 48 by the normal, 51 by t."""
+    found = of(
+        race_of(
+            {"adam": level(0.91, 0.01), "rmsprop": level(0.9098, -0.01), "sgd": level(0.9, -0.01)},
+            state={"adam": 8.0, "rmsprop": 4.0},
+        )
+    )
+
+    assert (found.contender, found.seeds_to_decide) == ("sgd", None)
+    assert found.reasons[-2].startswith("Even 1,000 final seeds would hardly tell adam from rmsprop")
+    assert found.reasons[-1].startswith("About 51 final seeds would decide between adam and sgd")
+
+
 def test_with_equal_states_the_wider_basin_is_preferred() -> None:
     found = of(
         race_of(
