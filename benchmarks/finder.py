@@ -17,7 +17,7 @@ finder. Each is asked with several root seeds, which decide initial weights and 
 - cost: updates, and as a share of one full tuning: 9 rates × 3 seeds × the full length.
 
 True curves and the peers' suggestions are kept in `benchmarks/results/finder`, and computed again with
-`--fresh`; ours are always asked. The truth of everything takes half an hour, the peers some minutes.
+`--fresh`; ours are always asked.
 
 Data are looked for in the folder that THALWEG_DATA names, or in ../shared/data beside the checkout.
 """
