@@ -118,7 +118,8 @@ class ShortRate:
     """How one rate did in the short race of a finder."""
 
     rate: float
-    losses: tuple[float | None, ...]  # on the validation part at the horizon, a seed each; None: diverged
+    losses: tuple[float | None, ...]  # on the validation part at its end, a seed each; None: diverged
+    steps: int = 0  # updates of its longest trainings, which these losses are of
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ class Finding:
     losses_low: tuple[float | None, ...]  # the band of the sweeps around it
     losses_high: tuple[float | None, ...]
     short: tuple[ShortRate, ...]  # the short race, ascending
-    horizon: int  # updates of a trial of the short race
+    horizon: int  # updates of the longest trainings of the short race
     sweeps: int  # how many; one a seed
     steps: int  # updates that all of it cost
     picks: Mapping[str, float | None]  # what others would pick: steepest, valley, slide, minimum/10

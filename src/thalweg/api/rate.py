@@ -38,7 +38,7 @@ def find_lrs(
     data: str | os.PathLike[str] | None = None,
     download: bool = False,
 ) -> dict[str, Finding]:
-    """Find, for each of several optimizers, the learning rate that trains best, how sure that is, and where training diverges.
+    """Find the learning rates with which optimizers train best, how sure that is, and where they diverge.
 
     Three sweeps of rates on as many seeds say where to look; short trainings of a few rates around it say
     what each would reach at the end of a training of the length that is asked for. Nothing is kept, and

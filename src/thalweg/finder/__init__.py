@@ -1,4 +1,5 @@
 """Finders: a rate, a batch size, by measuring."""
 
-from thalweg.finder.search import find as find
+from thalweg.finder.probe import probe as probe
 from thalweg.finder.search import plan_finder as plan_finder
+from thalweg.finder.trials import find as find

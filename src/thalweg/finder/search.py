@@ -1,42 +1,51 @@
-"""Find rates: sweeps say where to look, a short race of a few rates confirms or corrects.
+"""Find a rate: sweeps say where to look, a short race of a few rates confirms or corrects.
 
-Sweeps and short trainings are trials like any others: all optimizers and seeds together, by any executor,
-kept in the store. A finder is three rounds of them: the sweeps; short trainings half a decade apart around
-what the sweeps say, for a twentieth of the training; two longer ones around what the first would reach in
-the end (see `surface`), which decide.
+A search is three rounds of trainings: the sweeps; short trainings half a decade apart around what the sweeps
+say, for a twentieth of the training that the rate is for; two longer ones around what the first would reach
+in its end (see `surface`), which decide. What runs them, and on what, is for others to know: `trials` runs
+them as trials of a task, `probe` on copies of a person's model.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg import schedules
 from thalweg.finder import surface, sweep
 from thalweg.finder.picks import picks
-from thalweg.records import Answer, FinderPlan, Finding, ShortRate, Stage, Trace
-from thalweg.training.recipe import Recipe
-from thalweg.training.trial import Trial
+from thalweg.records import Answer, FinderPlan, Finding, ShortRate, Stage
 
 Array = NDArray[np.float64]
-Finish = Callable[[Sequence[Trial]], list[Trace]]
 
-BELOW, ABOVE = 6.0, 2.0  # decades around an optimizer's centre that a sweep climbs through
 SWEEPS: Final = 3
-SWEEP_SHARE, SWEEP_LEAST, SWEEP_MOST = 0.09, 24, 100  # updates of a sweep, of those of a training
-SHORT_SHARE, LONG_SHARE = (
-    0.05,
-    0.4,
-)  # updates of a training of the short race's first and second round, likewise
+SWEEP_SHARE, SWEEP_LEAST, SWEEP_MOST = 0.09, 24, 100  # updates of a sweep, of those of the training
+SHORT_SHARE, LONG_SHARE = 0.05, 0.4  # updates of a training of the first and the second round, likewise
 SHORT_RATES: Final = 5
-SHORT_RATIO, LONG_RATIO = 10**0.5, 10**0.4  # of neighbouring rates in the first and second round
+SHORT_RATIO, LONG_RATIO = 10**0.5, 10**0.4  # of neighbouring rates in the first and the second round
 TOP: Final = 10**0.25  # times the rate at which the sweeps are lowest: the highest of the first round
-POINTS: Final = 4  # evaluations of a short training, evenly spaced
+POINTS: Final = 4  # measurements along a short training, evenly spaced
 EQUAL: Final = 0.02  # of the gain: rates that lose less are called equal
 SHIFTS: Final = 2  # times at most that the first round moves on because its best rate lies at its edge
+
+
+class Run(NamedTuple):
+    """A training that a search asks for."""
+
+    stage: Stage  # SWEEP: the rates climb to `rate`; SHORT: it stays
+    rate: float
+    seed: int
+    steps: int
+
+
+class Ran(NamedTuple):
+    """What such a training left."""
+
+    steps: int  # updates done; fewer than asked for where it diverged
+    losses: Sequence[float | None]  # a sweep's, update by update, each before the update
+    points: Sequence[tuple[int, float | None]]  # a short training's: updates done, loss measured then
 
 
 def plan_finder(steps: int) -> FinderPlan:
@@ -66,148 +75,109 @@ def _quarters(steps: float) -> int:
     return max(1, int(steps) // POINTS) * POINTS
 
 
-def find(
-    recipes: Mapping[str, Recipe], plan: FinderPlan, steps: int | Mapping[str, int], finish: Finish
-) -> tuple[Finding, ...]:
-    """Find the rate of each of several recipes at once.
+class Search:
+    """The search for one rate, round by round: `asks` what to run, and `takes` what that left.
 
     Args:
-        recipes: by the name under which they run; their rate is the centre of the search.
-        plan: how many sweeps and short trainings, and how long.
-        steps: updates of the training that the rate is for; of each, where they differ.
-        finish: runs trials and returns their traces, in order.
-
-    Returns:
-        What was found, in the order of the recipes.
+        name: under which the answer is given.
+        rates: of a sweep, ascending by one ratio.
+        plan: how many sweeps and short trainings.
+        steps: updates of the training that the rate is for.
     """
-    searches = [
-        _Search(name, recipe, plan, steps if isinstance(steps, int) else steps[name])
-        for name, recipe in recipes.items()
-    ]
-    for trials_of, take in (
-        (_Search.sweeps, _Search.take_sweeps),
-        *((_Search.first, _Search.take_first),) * (1 + SHIFTS),
-        (_Search.second, _Search.take_second),
-    ):
-        asked = [trials_of(search) for search in searches]
-        traces = iter(finish([trial for trials in asked for trial in trials]) if any(asked) else ())
-        for search, trials in zip(searches, asked, strict=True):
-            if trials:
-                take(search, [next(traces) for _ in trials])
-    return tuple(search.finding() for search in searches)
 
-
-class _Search:
-    """The search for one recipe's rate, round by round."""
-
-    def __init__(self, name: str, recipe: Recipe, plan: FinderPlan, steps: int) -> None:
-        self.name, self.recipe, self.plan, self.steps = name, recipe, plan, steps
-        centre = recipe.preset.centre
-        self.rates: Array = np.logspace(
-            math.log10(centre) - BELOW, math.log10(centre) + ABOVE, plan.sweep_steps
-        )
-        self.curve: sweep.Curve | None = None
-        self.traces: list[Trace] = []  # of the short race
+    def __init__(self, name: str, rates: Array, plan: FinderPlan, steps: int) -> None:
+        self.name, self.rates, self.plan, self.steps = name, rates, plan, steps
         self.horizon = _quarters(LONG_SHARE * steps)
-        self.spent = 0
-        self.start = math.nan
-        self.window: list[float] = []  # rates of the first round that are still to be run
+        self._curve: sweep.Curve | None = None
+        self._start = math.nan
+        self._short: list[tuple[Run, Ran]] = []
+        self._spent = 0
+        self._window: list[float] = []  # rates of the first round that are still to be run
+        self._shifts = 0
+        self._over = False
 
-    # Sweeps.
-
-    def sweeps(self) -> list[Trial]:
-        climbing = schedules.Sweep(length=len(self.rates), start=float(self.rates[0] / self.rates[-1]))
-        recipe = _bare(self.recipe, float(self.rates[-1]), schedule=climbing)
-        return [
-            Trial(self.name, Stage.SWEEP, recipe, seed, len(self.rates), evaluations=1)
-            for seed in self.plan.sweep_seeds
-        ]
-
-    def take_sweeps(self, traces: Sequence[Trace]) -> None:
-        self.curve = sweep.read(self.rates, [t.losses for t in traces])
-        self.spent += sum(t.steps for t in traces)
-        self.start = self.curve.start
-        # Sweeps that break before they are seen to fall: the short race, which is less noisy, has the last
-        # word.
-        top = self.curve.lowest or self.curve.broken_at
-        if top is not None:
-            self._put(top * TOP)
-
-    def _put(self, highest: float) -> None:
-        self.window = [_rounded(highest / SHORT_RATIO**k) for k in range(self.plan.short_rates)][::-1]
-
-    # The short race.
-
-    def first(self) -> list[Trial]:
-        horizon = _quarters(SHORT_SHARE * self.steps)
-        tried = {t.rate for t in self.traces}
-        return self._short([rate for rate in self.window if rate not in tried], horizon)
-
-    def take_first(self, traces: Sequence[Trace]) -> None:
-        """Take in the first round; where its best rate lies at its edge, move on."""
-        self._add(traces)
-        ends = {t.rate: t.validation.get("loss") for t in self.traces}
-        finite = {rate: loss for rate, loss in ends.items() if loss is not None and loss < self.start}
-        rates = sorted(ends)
-        best = min(finite, key=lambda rate: finite[rate]) if finite else None
-        few = self.plan.short_rates // 2
-        if best is None or best == rates[0]:
-            self.window = [_rounded(rates[0] / SHORT_RATIO**k) for k in range(few, 0, -1)]
-        elif best == rates[-1]:
-            self.window = [_rounded(rates[-1] * SHORT_RATIO**k) for k in range(1, few + 1)]
-        else:
-            self.window = []
-
-    def second(self) -> list[Trial]:
+    def asks(self) -> list[Run]:
+        """Return the trainings of the next round; none: it is over."""
+        if self._over:
+            return []
+        if self._curve is None:
+            last, steps = float(self.rates[-1]), len(self.rates)
+            return [Run(Stage.SWEEP, last, seed, steps) for seed in self.plan.sweep_seeds]
+        if self._window:
+            return self._runs(self._window, _quarters(SHORT_SHARE * self.steps))
         found = self._surface()
         if found is None:
             return []
         best = found.best_rate(self.steps)
-        return self._short([_rounded(best * LONG_RATIO**k) for k in (-0.5, 0.5)], self.horizon)
+        return self._runs([_rounded(best * LONG_RATIO**k) for k in (-0.5, 0.5)], self.horizon)
 
-    def take_second(self, traces: Sequence[Trace]) -> None:
-        self._add(traces)
+    def takes(self, runs: Sequence[Run], left: Sequence[Ran]) -> None:
+        """Take in what the trainings of a round left."""
+        self._spent += sum(ran.steps for ran in left)
+        if self._curve is None:
+            self._take_sweeps([ran.losses for ran in left])
+            return
+        self._short += zip(runs, left, strict=True)
+        if self._window:
+            self._move_on()
+        else:
+            self._over = True
 
-    def _short(self, rates: Sequence[float], horizon: int) -> list[Trial]:
-        return [
-            Trial(self.name, Stage.SHORT, _bare(self.recipe, rate), seed, horizon, evaluations=POINTS)
-            for rate in rates
-            for seed in self.plan.short_seeds
-        ]
+    def _runs(self, rates: Sequence[float], steps: int) -> list[Run]:
+        return [Run(Stage.SHORT, rate, seed, steps) for rate in rates for seed in self.plan.short_seeds]
 
-    def _add(self, traces: Sequence[Trace]) -> None:
-        self.traces += traces
-        self.spent += sum(t.steps for t in traces)
+    def _take_sweeps(self, sweeps: Sequence[Sequence[float | None]]) -> None:
+        self._curve = sweep.read(self.rates, sweeps)
+        self._start = self._curve.start
+        # Sweeps may break before they are seen to fall: the short race, which is less noisy, has the last
+        # word.
+        top = self._curve.lowest or self._curve.broken_at
+        if top is None:
+            self._over = True
+        else:
+            few = range(self.plan.short_rates)
+            self._window = [_rounded(top * TOP / SHORT_RATIO**k) for k in reversed(few)]
+
+    def _move_on(self) -> None:
+        """Where the best rate of the first round lies at its edge, look beyond."""
+        ends = {run.rate: _end(run, ran) for run, ran in self._short}
+        fine = {rate: loss for rate, loss in ends.items() if loss is not None and loss < self._start}
+        rates, few = sorted(ends), self.plan.short_rates // 2
+        best = min(fine, key=lambda rate: fine[rate]) if fine else None
+        self._window = []
+        if self._shifts < SHIFTS:
+            self._shifts += 1
+            if best is None or best == rates[0]:
+                self._window = [_rounded(rates[0] / SHORT_RATIO**k) for k in range(few, 0, -1)]
+            elif best == rates[-1]:
+                self._window = [_rounded(rates[-1] * SHORT_RATIO**k) for k in range(1, few + 1)]
 
     def _surface(self) -> surface.Surface | None:
         points = [
-            (t.rate, e.step, math.nan if e.loss is None else e.loss)
-            for t in self.traces
-            for e in t.evaluations
+            (run.rate, step, math.nan if loss is None else loss)
+            for run, ran in self._short
+            for step, loss in ran.points
         ]
-        # A training that diverged before its end has its last point there.
-        points += [(t.rate, t.budget_steps, math.nan) for t in self.traces if t.steps < t.budget_steps]
+        # A training that diverged has its last point at its end.
+        points += [(run.rate, run.steps, math.nan) for run, ran in self._short if ran.steps < run.steps]
         if not points:
             return None
         rates, steps, losses = (np.array(column, np.float64) for column in zip(*points, strict=True))
-        return surface.fit(rates, steps, losses, self.start)
-
-    # The answer.
+        return surface.fit(rates, steps, losses, self._start)
 
     def finding(self) -> Finding:
-        assert self.curve is not None
-        curve, found = self.curve, self._surface()
+        """Return the answer."""
+        assert self._curve is not None
+        curve, found = self._curve, self._surface()
         low = suggestion = high = None
         answer = curve.answer
-        if self.traces:
-            if found is not None and self._falls(found):
-                answer = Answer.FOUND
-                suggestion = _rounded(found.best_rate(self.steps))
-                low, high = map(_rounded, found.equal(self.steps, EQUAL))
-            elif answer is Answer.FOUND:
-                ended = any(t.validation.get("loss") is not None for t in self.traces)
-                answer = Answer.NOISY if ended else Answer.DIVERGED
-        short = _short_rates(self.traces)
+        if found is not None and self._start - found.best > sweep.SIGNS * curve.error:
+            answer = Answer.FOUND
+            suggestion = _rounded(found.best_rate(self.steps))
+            low, high = map(_rounded, found.equal(self.steps, EQUAL))
+        elif answer is Answer.FOUND:
+            ended = any(_end(run, ran) is not None for run, ran in self._short)
+            answer = Answer.NOISY if ended else Answer.DIVERGED
         made = Finding(
             optimizer=self.name,
             outcome=answer,
@@ -219,38 +189,33 @@ class _Search:
             losses=_plain(curve.losses),
             losses_low=_plain(curve.low),
             losses_high=_plain(curve.high),
-            short=short,
+            short=self._short_rates(),
             horizon=self.horizon,
             sweeps=len(self.plan.sweep_seeds),
-            steps=self.spent,
+            steps=self._spent,
             picks=picks(curve.rates, curve.losses),
             sentences=(),
         )
         return replace(made, sentences=_sentences(made, self.steps))
 
-    def _falls(self, found: surface.Surface) -> bool:
-        """Tell whether the best short training fell by more than a batch's loss scatters."""
-        assert self.curve is not None
-        return self.start - found.best > sweep.SIGNS * self.curve.error
+    def _short_rates(self) -> tuple[ShortRate, ...]:
+        """Return of each rate its longest trainings: the losses at their ends."""
+        longest: dict[float, int] = {}
+        for run, _ in self._short:
+            longest[run.rate] = max(run.steps, longest.get(run.rate, 0))
+        return tuple(
+            ShortRate(
+                rate,
+                tuple(_end(run, ran) for run, ran in self._short if (run.rate, run.steps) == (rate, steps)),
+                steps,
+            )
+            for rate, steps in sorted(longest.items())
+        )
 
 
-def _bare(recipe: Recipe, rate: float, **changes: Any) -> Recipe:
-    """Return a recipe at a fixed rate: what stops or slows a training by itself is left out."""
-    fixed = {"schedule": schedules.Constant(), "plateau": None, "patience": None, **changes}
-    return replace(recipe, rate=rate, **fixed)
-
-
-def _short_rates(traces: Sequence[Trace]) -> tuple[ShortRate, ...]:
-    """Return of each rate its longest training: the losses at its end."""
-    longest: dict[float, list[Trace]] = {}
-    for trace in traces:
-        kept = longest.setdefault(trace.rate, [])
-        if kept and kept[0].budget_steps < trace.budget_steps:
-            kept.clear()
-        kept.append(trace)
-    return tuple(
-        ShortRate(rate, tuple(t.validation.get("loss") for t in longest[rate])) for rate in sorted(longest)
-    )
+def _end(run: Run, ran: Ran) -> float | None:
+    """Return the loss at the end of a training; None where it diverged before."""
+    return ran.points[-1][1] if ran.points and ran.steps == run.steps else None
 
 
 def _sentences(found: Finding, steps: int) -> tuple[str, ...]:
@@ -267,8 +232,9 @@ def _sentences(found: Finding, steps: int) -> tuple[str, ...]:
     }
     if found.outcome is Answer.FOUND:
         first = (
-            f"{found.optimizer}: {found.suggestion:.3g} trains best over {steps:,} updates, as far as trainings "
-            f"of up to {found.horizon:,} tell. From {found.low:.3g} to {found.high:.3g} no more than "
+            f"{found.optimizer}: {found.suggestion:.3g} trains best over {steps:,} updates, as far as "
+            f"trainings of up to {found.horizon:,} tell. "
+            f"From {found.low:.3g} to {found.high:.3g} no more than "
             f"{100 * EQUAL:g} % of the gain is at stake, or than can be told apart."
         )
     else:
