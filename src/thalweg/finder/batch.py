@@ -35,10 +35,10 @@ PARTS: Final = 64  # that a batch is cut into at most: a power of two, so that p
 EXAMPLES: Final = 2048  # of which the noise is measured at most, in each training
 NORMALISED: Final = 8  # examples of a part of a model with BatchNorm, at least where there are so many
 UPDATES: Final = 300  # before noise is measured again, at most
-ROUNDS: Final = 5  # in which sizes are timed one after the other, so that a slow moment hits them all
+ROUNDS: Final = 5  # of timing all sizes; the quickest counts: others' work is not a batch's doing
 VISIT: Final = 0.03  # seconds that a size is timed in a round, or one update
 SLOW: Final = 1.0  # seconds of an update, above which no larger batch is timed
-FALLEN: Final = 0.9  # of the best throughput; twice in a row below it, and no larger batch is timed
+FALLEN: Final = 0.8  # of the best throughput; twice in a row below it, and no larger batch is timed
 NEAR: Final = 1.1  # times the least predicted time, or the best throughput: not worth telling apart
 
 
@@ -148,7 +148,7 @@ class Timing:
     """What one batch size takes."""
 
     batch_size: int
-    update_seconds: float  # gradient and step: median over the rounds
+    update_seconds: float  # gradient and step: the median of the quickest round
     memory: float  # bytes beside the data: weights, state of the optimizer, and what an update makes
     threads: int
 
@@ -164,7 +164,7 @@ class End(StrEnum):
     EXAMPLES = "it is the whole training part"
     MEMORY = "the next one takes more memory than it may"
     REFUSED = "the device had no memory for the next one"
-    FALLEN = "throughput had fallen twice"
+    FALLEN = "it and the one before took a quarter more time for each example than others"
     SLOW = "an update takes more than a second"
 
 
@@ -200,7 +200,7 @@ def throughput(
     """
     examples, present = workload.data.train.examples, workload.batch_size(recipe)
     wanted = candidates(examples, present)
-    seconds: dict[int, list[float]] = {}
+    seconds: dict[int, float] = {}  # the median of a round, the quickest so far
     found: list[Timing] = []
     left_out: list[tuple[int, str]] = []
     end, fallen, best = End.EXAMPLES, 0, 0.0
@@ -220,7 +220,7 @@ def throughput(
                 if bytes_ > memory:
                     end = End.MEMORY
                     break
-                seconds[size] = [_timed(engine, steps)]
+                times = _timed(engine, steps)
         except (InputError, RuntimeError, ValueError, MemoryError) as error:
             if _no_memory(error):
                 end = End.REFUSED
@@ -230,10 +230,12 @@ def throughput(
             left_out.append((size, error.got if isinstance(error, InputError) else str(error)))  # type: ignore[arg-type]
             continue
         progress(1)
-        found.append(Timing(size, seconds[size][0], bytes_, how.threads))
-        best = max(best, found[-1].throughput)
-        fallen = fallen + 1 if found[-1].throughput < FALLEN * best else 0
-        if size >= present and size < examples and (fallen == 2 or found[-1].update_seconds > SLOW):
+        seconds[size] = median(times)
+        found.append(Timing(size, seconds[size], bytes_, how.threads))
+        # It is the quickest update that says whether to go on: in one round a median may be a slow moment's.
+        best = max(best, size / min(times))
+        fallen = fallen + 1 if size / min(times) < FALLEN * best else 0
+        if size >= present and size < examples and (fallen == 2 or min(times) > SLOW):
             end = End.FALLEN if fallen == 2 else End.SLOW
             break
     if not found:
@@ -243,9 +245,9 @@ def throughput(
     for _ in range(ROUNDS - 1):
         for each in found:
             with _engine(workload, recipe, each.batch_size, how_of(each.batch_size)) as (engine, steps):
-                seconds[each.batch_size].append(_timed(engine, steps))
+                seconds[each.batch_size] = min(seconds[each.batch_size], median(_timed(engine, steps)))
             progress(1)
-    timed = (replace(each, update_seconds=median(seconds[each.batch_size])) for each in found)
+    timed = (replace(each, update_seconds=seconds[each.batch_size]) for each in found)
     return Timings(tuple(timed), end, tuple(left_out))
 
 
@@ -288,15 +290,15 @@ def _update(engine: ModelEngine, step: int) -> None:
         torch.cuda.synchronize(engine.device)
 
 
-def _timed(engine: ModelEngine, steps: Iterator[int]) -> float:
-    """Return the median time of an update: of as many as a visit holds."""
+def _timed(engine: ModelEngine, steps: Iterator[int]) -> list[float]:
+    """Return the times of updates: of as many as a visit holds."""
     times: list[float] = []
     while not times or sum(times) < VISIT:
         step = next(steps)
         start = time.perf_counter()
         _update(engine, step)
         times.append(time.perf_counter() - start)
-    return median(times)
+    return times
 
 
 def _taken(engine: ModelEngine, step: int) -> float:
