@@ -7,6 +7,7 @@ import click
 
 import thalweg
 from thalweg.cli.batch import batch
+from thalweg.cli.lr import lr
 from thalweg.cli.optimizers import optimizers
 from thalweg.cli.report import report
 from thalweg.cli.runs import runs
@@ -66,5 +67,5 @@ def main() -> None:
     """A workbench for gradient descent: race optimizers fairly, train, and know how sure you are."""
 
 
-for command in (showdown, train, batch, tasks, optimizers, schedules, runs, report):
+for command in (showdown, lr, batch, train, tasks, optimizers, schedules, runs, report):
     main.add_command(command)

@@ -5,12 +5,12 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
 
 import click
 
-from thalweg.errors import InputError, nearest
+from thalweg.errors import InputError, ThalwegError, nearest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -183,6 +183,23 @@ def as_typed() -> str:
 def answer_only() -> contextlib.AbstractContextManager[Any]:
     """Keep standard output for the answer: what a task prints goes to standard error."""
     return contextlib.redirect_stdout(sys.stderr)
+
+
+class Interrupted(ThalwegError):
+    """Ctrl-C in the middle of a measurement, of which nothing is kept."""
+
+    exit_code = 130
+
+
+@contextlib.contextmanager
+def measuring() -> Iterator[None]:
+    """Keep standard output for the answer of what leaves nothing behind, and say so at Ctrl-C."""
+    try:
+        with answer_only():
+            yield
+    except KeyboardInterrupt:
+        click.echo(err=True)  # below the ^C that a terminal shows
+        raise Interrupted("interrupted. Nothing is kept of it; the same command measures anew.") from None
 
 
 def print_json(answer: Any) -> None:
