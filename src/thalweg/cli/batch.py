@@ -7,20 +7,13 @@ import click
 from thalweg.cli.options import (
     NUMBER,
     WHOLE,
-    answer_only,
     json_option,
+    measuring,
     print_json,
     seed_option,
     size,
     task_argument,
 )
-from thalweg.errors import ThalwegError
-
-
-class Interrupted(ThalwegError):
-    """Ctrl-C in the middle of a measurement, of which nothing is kept."""
-
-    exit_code = 130
 
 
 @click.command()
@@ -66,12 +59,8 @@ def batch(task: str, optimizer: str, memory: str | None, as_json: bool, **option
 
     from thalweg.api.batch import find_batch_size
 
-    try:
-        with answer_only():
-            found = find_batch_size(task, optimizer, memory=limit, **options)
-    except KeyboardInterrupt:
-        click.echo(err=True)  # below the ^C that a terminal shows
-        raise Interrupted("interrupted. Nothing is kept of it; the same command measures anew.") from None
+    with measuring():
+        found = find_batch_size(task, optimizer, memory=limit, **options)
     if as_json:
         print_json(found.to_json())
     else:

@@ -28,6 +28,7 @@ SHORT_RATIO, LONG_RATIO = 10**0.5, 10**0.4  # of neighbouring rates in the first
 TOP: Final = 10**0.25  # times the rate at which the sweeps are lowest: the highest of the first round
 POINTS: Final = 4  # measurements along a short training, evenly spaced
 EQUAL: Final = 0.02  # of the gain: rates that lose less are called equal
+CAUTION: Final = 10**-0.15  # of the best rate is suggested: one too high costs more than one too low
 SHIFTS: Final = 2  # times at most that the first round moves on because its best rate lies at its edge
 
 
@@ -173,8 +174,8 @@ class Search:
         answer = curve.answer
         if found is not None and self._start - found.best > sweep.SIGNS * curve.error:
             answer = Answer.FOUND
-            suggestion = _rounded(found.best_rate(self.steps))
             low, high = map(_rounded, found.equal(self.steps, EQUAL))
+            suggestion = max(low, _rounded(CAUTION * found.best_rate(self.steps)))
         elif answer is Answer.FOUND:
             ended = any(_end(run, ran) is not None for run, ran in self._short)
             answer = Answer.NOISY if ended else Answer.DIVERGED
