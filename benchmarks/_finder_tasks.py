@@ -49,8 +49,8 @@ WORKS = {
         Work("breast-cancer-raw", "breast cancer unscaled, MLP 30–32–2", 750, 32, 8, 10, 72, UNSCALED),
         Work("mnist", "MNIST, MLP 784–128–10", 844, 64, 8, 5, 36, USUAL),
         Work("fashion", "Fashion-MNIST, CNN 1–8–16", 600, 64, 4, 4, 36, USUAL),
-        Work("cifar", "CIFAR-10, CNN 3–8–16–32", 500, 64, 4, 4, 24, USUAL),
-        Work("text", "Shakespeare, transformer of two layers, width 64", 400, 16, 4, 3, 24, USUAL),
+        Work("cifar", "CIFAR-10, CNN 3–8–16–32", 500, 64, 4, 8, 24, USUAL),
+        Work("text", "Shakespeare, transformer of two layers, width 64", 400, 16, 4, 5, 24, USUAL),
     )
 }
 

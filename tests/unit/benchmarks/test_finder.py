@@ -1,6 +1,10 @@
 """The benchmark of rate finders judges as it says: regret, divergence, spread and cost by hand."""
 
+import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +21,7 @@ from thalweg.rules.catalogue import preset
 from thalweg.tasks import load_task
 
 NAN = math.nan
+SCRIPT = Path(__file__).parents[3] / "benchmarks" / "finder.py"
 
 
 def curve() -> Curve:
@@ -193,3 +198,24 @@ def test_every_method_has_a_title() -> None:
 def test_tasks_are_loaded_as_a_person_would() -> None:
     assert task_of(WORKS["digits"]) == "digits"
     assert task_of(WORKS["cifar"]).batch_size == WORKS["cifar"].batch_size
+
+
+# As a person runs it.
+
+
+@pytest.mark.slow  # some two hundred trainings, and three other packages
+def test_the_command_measures_a_pair_and_prints_it_again(tmp_path: Path) -> None:
+    out = tmp_path / "finder.json"
+    command = [sys.executable, str(SCRIPT), "--json", str(out)]
+
+    run = subprocess.run(
+        [*command, "--pairs", "digits-momentum", "--seeds", "1"], capture_output=True, text=True, check=False
+    )
+    again = subprocess.run([*command, "--markdown"], capture_output=True, text=True, check=False)
+
+    assert run.returncode == again.returncode == 0, run.stderr + again.stderr
+    (pair,) = json.loads(out.read_text())["results"]["pairs"].values()
+    assert set(pair["methods"]) == {OURS, *PEERS, CENTRE}
+    assert pair["methods"][CENTRE]["suggestions"] == [preset("momentum").centre]
+    assert pair["best_loss"] < pair["initial"]
+    assert "| digits-momentum |" in again.stdout
