@@ -14,10 +14,15 @@ if TYPE_CHECKING:
     from thalweg import schedules as schedules
     from thalweg.api import BatchSize as BatchSize
     from thalweg.api import Showdown as Showdown
+    from thalweg.api import Showdowns as Showdowns
     from thalweg.api import Training as Training
     from thalweg.api import find_batch_size as find_batch_size
+    from thalweg.api import find_lr as find_lr
+    from thalweg.api import find_lrs as find_lrs
     from thalweg.api import showdown as showdown
+    from thalweg.api import showdowns as showdowns
     from thalweg.api import train as train
+    from thalweg.finder.probe import probe_lr as probe_lr
     from thalweg.rules.translate import translate as translate
     from thalweg.tasks import Task as Task
     from thalweg.tasks import load_task as load_task
@@ -30,11 +35,16 @@ _HOME = {
     "Plateau": "training.recipe",
     "Recipe": "training.recipe",
     "Showdown": "api",
+    "Showdowns": "api",
     "Task": "tasks",
     "Training": "api",
     "find_batch_size": "api",
+    "find_lr": "api",
+    "find_lrs": "api",
     "load_task": "tasks",
+    "probe_lr": "finder.probe",
     "showdown": "api",
+    "showdowns": "api",
     "train": "api",
     "translate": "rules.translate",
 }

@@ -140,6 +140,6 @@ def timeless(answer: Any) -> Any:
         return {
             key: timeless(value)
             for key, value in answer.items()
-            if not key.endswith(("_seconds", "_at")) and key != "report"
+            if not key.endswith(("seconds", "_at")) and key != "report"
         }
     return [timeless(value) for value in answer] if isinstance(answer, list) else answer

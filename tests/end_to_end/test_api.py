@@ -20,7 +20,7 @@ from thalweg.records import Outcome
 from thalweg.store import Store
 from thalweg.training import snapshot
 
-GIVEN: dict[str, Any] = {"rates": {"sgd": 0.1, "adam": 0.01}, "epochs": 2, "seeds": 2}
+GIVEN: dict[str, Any] = {"rates": {"sgd": 0.1, "adam": 0.01}, "epochs": 2, "seeds": 2, "schedules": ()}
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +125,10 @@ def test_the_global_random_numbers_are_as_before() -> None:
             {"optimizers": {"mine": Recipe(batch_size=5)}, "recipe": {"wrappers": {"clip_norm": 1}}},
             "must be left out where",
         ),
-        ({"optimizers": {"a": Recipe(batch_size=5), "b": Recipe(batch_size=6)}}, "one batch size; got"),
+        (
+            {"optimizers": {"a": Recipe(batch_size=5), "b": Recipe(batch_size=6)}, "steps": 9},
+            "a budget in steps must be for batches of one size; got batches of 5 and 6. Give epochs",
+        ),
         (
             {"optimizers": {"mine": Recipe(batch_size=23)}},
             "must be a whole number from 1 to 22, the number of",

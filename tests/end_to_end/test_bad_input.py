@@ -392,7 +392,7 @@ def test_a_damaged_store_is_refused_and_left_as_it_was(tmp_path: Path, call: Cal
     [
         ("showdwn digits", "No such command 'showdwn'. Did you mean 'showdown'? See: thalweg --help"),
         ("showdown", "Missing argument 'TASK'. See: thalweg showdown --help"),
-        ("showdown digits wine", "Got unexpected extra argument (wine). See: thalweg showdown --help"),
+        ("train digits wine", "Got unexpected extra argument (wine). See: thalweg train --help"),
         ("tasks --nonsense", "No such option '--nonsense'. See: thalweg tasks --help"),
     ],
 )

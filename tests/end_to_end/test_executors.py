@@ -24,12 +24,13 @@ from thalweg.tasks import Task
 
 RACE = (
     *("showdown", "digits", "--optimizers", "sgd,adam", "--rates", "sgd=0.1,adam=0.01"),
-    *("--steps", "5", "--seeds", "2"),
+    *("--steps", "5", "--seeds", "2", "--schedules", "none"),
 )
 # 2 × (3 + 1 rates) × 3 seeds in two rounds of tuning, and 2 × 6 final ones; an evaluation each epoch.
 LONG_RACE = (
     *("showdown", "digits", "--optimizers", "sgd,adam", "--rates", "4", "--epochs", "40"),
     *("--seeds", "6", "--executor", "fleet", "--threads", "1", "--json", "--out", "runs"),
+    *("--schedules", "none"),
 )
 
 
@@ -54,6 +55,7 @@ def clear_case(executor: str) -> Showdown:
         optimizers=["sgd", "adam"],
         steps=40,
         seeds=6,
+        schedules=(),
         executor=executor,
         threads=1,
         out=executor,
@@ -91,6 +93,7 @@ def test_on_mnist_one_is_clearly_better_under_every_executor(data_folder: Path) 
             optimizers=["sgd", "adam"],
             steps=60,
             seeds=6,
+            schedules=(),
             executor=executor,
             data=data_folder,
             out=executor,
@@ -163,7 +166,7 @@ def stopping(after: int) -> Iterator[None]:
 
 
 def raced(task: Task, executor: str, out: str, **more: Any) -> Race:
-    given: dict[str, Any] = {"rates": 4, "steps": 60, "seeds": 4, "batch_size": 5, **more}
+    given: dict[str, Any] = {"rates": 4, "steps": 60, "seeds": 4, "batch_size": 5, "schedules": (), **more}
     return thalweg.showdown(task, ["sgd", "adam"], executor=executor, out=out, **given).race
 
 
@@ -173,7 +176,7 @@ def by_key(race: Race) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("task", "after"),  # in the first wave, and in later rounds
-    [(network, 1), (network, 5), (network, 19), (network, 27), (dropout, 5)],
+    [(network, 1), (network, 5), (network, 14), (network, 21), (dropout, 5)],
     ids=lambda x: x.__name__ if callable(x) else str(x),
 )
 def test_a_fleet_that_is_interrupted_in_a_wave_goes_on_as_it_was_planned_to_the_same_bits(

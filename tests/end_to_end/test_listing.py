@@ -15,7 +15,7 @@ from thalweg.rules.catalogue import CATALOGUE
 from thalweg.rules.wrappers import WRAPPERS
 from thalweg.tasks import BUILTIN
 
-GIVEN = ("--steps", "3", "--seeds", "1")
+GIVEN = ("--steps", "3", "--seeds", "1", "--schedules", "none")
 
 
 def said(call: Call, *arguments: str) -> str:

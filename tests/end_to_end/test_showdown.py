@@ -11,13 +11,14 @@ from end_to_end.program import TASK, Call, Done, answer, contents, finish, run, 
 
 RACE = (
     *("showdown", "digits", "--optimizers", "sgd,adam", "--rates", "sgd=0.1,adam=0.01"),
-    *("--steps", "5", "--seeds", "2"),
+    *("--steps", "5", "--seeds", "2", "--schedules", "none"),
 )
 
 # The promised ones stand first.
 KEYS = [
     *("winner", "tie", "ranking", "direction", "ledger", "report"),
     *("metric", "seeds", "sentences", "started_at", "finished_at"),
+    *("recommendation", "pairs", "findings", "time_to_target", "schedules"),
 ]
 RANKED_KEYS = [
     *("optimizer", "rate", "score", "interval", "test"),
@@ -59,7 +60,7 @@ def test_the_answer_for_a_program_has_the_promised_keys_and_no_others(tmp_path: 
 def test_where_training_diverges_the_answer_is_still_json(call: Call) -> None:
     done = call(
         *("showdown", "digits", "--optimizers", "sgd,adam", "--rates", "sgd=1e30,adam=0.01"),
-        *("--steps", "5", "--seeds", "2", "--json"),
+        *("--steps", "5", "--seeds", "2", "--schedules", "none", "--json"),
     )
 
     found = strict(done.out)
@@ -100,19 +101,19 @@ def test_fresh_runs_a_finished_race_anew_in_its_place(call: Call) -> None:
 def test_a_tuned_race_gives_each_optimizer_as_many_rates(call: Call) -> None:
     done = call(
         *("showdown", "wine", "--optimizers", "sgd,momentum,adam", "--rates", "4"),
-        *("--steps", "5", "--seeds", "1", "--json"),
+        *("--steps", "5", "--seeds", "1", "--schedules", "none", "--json"),
     )
 
     rows = strict(done.out)["ledger"]["rows"]
     assert [row["optimizer"] for row in rows] == ["sgd", "momentum", "adam"]
     assert [(len(row["rates_tried"]), row["tuning_trials"], row["final_trials"]) for row in rows] == (
-        [(4, 12, 1)] * 3
+        [(4, 4 + 2 + 1, 1)] * 3  # the better half on a second seed, the better quarter on a third
     )
 
 
 def test_trials_of_one_race_serve_another(tmp_path: Path, call: Call) -> None:
     (tmp_path / "task.py").write_text(TASK)
-    given = ("showdown", "task.py", "--rates", "sgd=0.1,adam=0.01", "--json")
+    given = ("showdown", "task.py", "--rates", "sgd=0.1,adam=0.01", "--schedules", "none", "--json")
     first = strict(call(*given, "--optimizers", "sgd,adam", "--seeds", "2").out)
     second = strict(call(*given, "--optimizers", "adam,sgd", "--seeds", "4").out)
 
@@ -198,6 +199,7 @@ def test_what_a_task_prints_and_warns_of_does_not_reach_standard_output(tmp_path
     done = run(
         tmp_path,
         *("showdown", "task.py", "--optimizers", "sgd", "--rates", "sgd=0.1", "--seeds", "1", "--json"),
+        *("--schedules", "none"),
     )
 
     assert strict(done.out)["ranking"][0]["optimizer"] == "sgd"

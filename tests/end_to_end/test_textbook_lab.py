@@ -15,6 +15,7 @@ RATES = {"sgd": 0.01, "momentum": 0.01, "rmsprop": 0.001, "adam": 0.001}
 LAB = (
     *("showdown", "mnist", "--optimizers", ",".join(OPTIMIZERS), "--epochs", "10", "--batch-size", "64"),
     *("--rates", ",".join(f"{name}={rate}" for name, rate in RATES.items()), "--seeds", "2"),
+    *("--schedules", "none"),
 )
 
 

@@ -11,6 +11,10 @@ try:
     from thalweg.api.batch import find_batch_size as find_batch_size
     from thalweg.api.race import Showdown as Showdown
     from thalweg.api.race import showdown as showdown
+    from thalweg.api.rate import find_lr as find_lr
+    from thalweg.api.rate import find_lrs as find_lrs
+    from thalweg.api.several import Showdowns as Showdowns
+    from thalweg.api.several import showdowns as showdowns
     from thalweg.api.single import Training as Training
     from thalweg.api.single import train as train
 finally:

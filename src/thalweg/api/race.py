@@ -1,35 +1,26 @@
 """The call that races optimizers."""
 
 import os
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from thalweg.api.prepare import (
-    RUNS,
-    TaskLike,
-    environment,
-    execution,
-    file_name,
-    identity,
-    now,
-    prepare,
-    steps_of,
-    try_update,
-)
-from thalweg.errors import InputError, nearest
-from thalweg.evidence import race as evidence
-from thalweg.executors import auto
-from thalweg.progress import Bar
-from thalweg.racing import Entry, first_round, make_plan, run
-from thalweg.racing.plan import QUOTA
-from thalweg.records import Plan, Race, Stage, Trace, Verdict, to_data
-from thalweg.rules.catalogue import preset
-from thalweg.store import FILE_NAME, Store
-from thalweg.training.recipe import Recipe
-from thalweg.training.trial import Budget, Execution, Trial, Workload
+from thalweg.api.budgeting import fitted, length_of
+from thalweg.api.choosing import settled
+from thalweg.api.entering import Optimizers, Rates, check, enter
+from thalweg.api.following import followed, schedules_of
+from thalweg.api.keeping import kept
+from thalweg.api.prepare import RUNS, TaskLike, execution, file_name, identity
+from thalweg.errors import InputError
+from thalweg.finder import plan_finder
+from thalweg.hyper import Real
+from thalweg.racing import make_plan
+from thalweg.racing.plan import QUOTA, first_look
+from thalweg.records import Plan, Race, Verdict, to_data
+from thalweg.schedules import Schedule
+from thalweg.training.trial import Budget, Workload
 
 OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam")
 
@@ -40,6 +31,7 @@ class Showdown:
 
     race: Race
     report: Path  # one HTML file, made to be opened and passed on
+    schedules: Race | None = None  # the race of schedules under the winner
 
     @property
     def verdict(self) -> Verdict:
@@ -50,25 +42,29 @@ class Showdown:
     def __str__(self) -> str:
         from thalweg import report  # with a library of figures, which takes its time
 
-        return f"{report.text(self.race)}\nReport: {self.report}"
+        return f"{report.text(self.race, schedules=self.schedules)}\nReport: {self.report}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the answer as plain values."""
         from thalweg import report
 
-        return report.as_json(self.race, self.report)
+        return report.as_json(self.race, self.report, schedules=self.schedules)
 
 
 def showdown(
-    task: TaskLike,
-    optimizers: Iterable[str] | Mapping[str, Recipe] = OPTIMIZERS,
+    task: TaskLike | None = None,
+    optimizers: Optimizers = OPTIMIZERS,
     *,
-    rates: int | Mapping[str, float | Iterable[float]] = QUOTA,
+    rates: Rates = QUOTA,
     epochs: float | None = None,
     steps: int | None = None,
+    budget: float | None = None,
     batch_size: int | str | None = None,
     recipe: Mapping[str, Any] | None = None,
-    seeds: int | None = None,
+    vary: Mapping[str, Any] | None = None,
+    schedules: str | Iterable[str | Schedule] | None = None,
+    target: Mapping[str, float] | None = None,
+    seeds: int | Iterable[int] | None = None,
     seed: int = 0,
     executor: str = "auto",
     memory: float | None = None,
@@ -79,11 +75,13 @@ def showdown(
     out: str | os.PathLike[str] = RUNS,
     fresh: bool = False,
     command: str = "",
+    started: float | None = None,
 ) -> Showdown:
     """Race optimizers on a task, fairly, and say which one to use and how sure that is.
 
-    For each optimizer a grid of rates is tried on a few seeds, equally many for all; the best rate of
-    each runs on fresh seeds, and only those runs are compared.
+    For each optimizer a finder measures where its rate lies, and rates around that are tried, equally many
+    for all; the best rate of each runs on fresh seeds, and only those runs are compared. Schedules then race
+    under the winner.
 
     Args:
         task: a built-in name, a file ``path/to/task.py``, a `Task`, or arrays ``(X, y)``.
@@ -92,9 +90,19 @@ def showdown(
             is, several are what tuning tries.
         epochs: passes over the training part of every trial; None: what the task suggests.
         steps: updates of every trial, instead of epochs.
+        budget: seconds that everything may take, from here to the report, instead: turned into updates before
+            the first trial, by measuring.
         batch_size: examples of one update, or "all"; None: what the task suggests.
         recipe: further fields that all share, e.g. ``{"clip_norm": 1.0}``.
-        seeds: final seeds; None: as many as the verdict needs, twice that where it is cheap.
+        vary: one field of the recipe with its values, raced with one optimizer instead of several:
+            ``{"batch_size": [32, 128]}``, ``{"betas.1": [0.95, 0.999]}``; or ``{"task": [...]}``, tasks with
+            equally many examples.
+        schedules: what races under the winner, at rates around its own: names, or schedules; (): nothing;
+            None: constant, cosine, step and warmup-cosine, unless schedules or fields are raced already.
+        target: a value of the metric that ranks, ``{"accuracy": 0.97}``: how long each takes to reach it
+            is told.
+        seeds: final seeds; or several numbers of them, after each of which the race may end; None: as many as
+            the verdict needs, twice that where it is cheap, else with a look on the way.
         seed: the root from which all random numbers derive.
         executor: how trials run: "serial", one after the other; "processes", one on each core; "fleet", as
             replicas of one program; "auto", whichever is fastest here.
@@ -106,117 +114,68 @@ def showdown(
         out: the folder that keeps the results and the report.
         fresh: run everything anew, even what is already finished.
         command: how to run this again, for the report.
+        started: when the clock of the budget began, as `time.perf_counter` tells it; None: now.
 
     Raises:
         InputError: something cannot work as asked; nothing was started.
     """
-    if isinstance(optimizers, str):
-        optimizers = [name.strip() for name in optimizers.split(",")]
-    names = list(optimizers)
-    if not names:
-        raise InputError("the optimizers of a race", "be one or more different names", "none")
-    if isinstance(optimizers, Mapping):
-        if not (batch_size is None and recipe is None):
-            raise InputError(
-                "batch_size and recipe",
-                "be left out where each optimizer has a recipe of its own",
-                f"batch_size={batch_size}, recipe={recipe}",
-                "Write them into each recipe.",
-            )
-        for name, own in optimizers.items():
-            if not isinstance(own, Recipe):
-                raise InputError(f"the entry {name}", "be a Recipe", repr(own), "Or give a list of names.")
-        batch_size = optimizers[names[0]].batch_size
-    asked = dict(rates) if isinstance(rates, Mapping) else {}
-    for name in asked:
-        if name not in names:
-            raise InputError("rates", "be given for optimizers of the race", repr(name), nearest(name, names))
-    if not isinstance(optimizers, Mapping):
-        for name in names:
-            preset(name)
-    prepared = prepare(task, seed, batch_size, data, download)
-    workload = prepared.workload
-    how = execution(seed, executor, threads, device, prepared.update_flops)
-    shared = {"batch_size": prepared.batch_size, **(recipe or {})}
-    entries = [
-        Entry(
-            name,
-            optimizers[name]
-            if isinstance(optimizers, Mapping)
-            else Recipe.from_data({"optimizer": name, **shared}),
-            _rates(asked.get(name)),
+    begun = time.perf_counter() if started is None else started
+    field = enter(task, optimizers, rates, batch_size, recipe, vary, seed, data, download)
+    under = schedules_of(schedules, field)
+    how = execution(seed, executor, threads, device, field.update_flops)
+    looks = tuple(seeds) if isinstance(seeds, Iterable) else seeds
+    if budget is not None and looks is None:
+        looks = first_look(len(field.recipes))  # further ones might take time, or leave time unused
+    reached = _target(target, field.first)
+
+    def planned(length: Budget) -> Plan:
+        entries = field.entries(length, how)
+        quota = QUOTA if isinstance(rates, Mapping) else rates
+        return make_plan(
+            field.workloads,
+            entries,
+            how,
+            entries[0].steps or 0,
+            field.update_flops,
+            quota=quota,
+            finder=plan_finder(min(entry.steps or 1 for entry in entries)),
+            seeds=looks,
+            source=field.source,
+            vary=field.vary,
+            target=reached,
+            budget_seconds=budget,
         )
-        for name in names
-    ]
-    given = {"epochs": epochs, "steps": steps}
-    if epochs is None and steps is None:
-        given["epochs"] = workload.task.epochs
-    updates = steps_of(Budget(**given), workload, entries[0].recipe, how)  # type: ignore[arg-type]
-    quota = QUOTA if isinstance(rates, Mapping) else rates
-    plan = make_plan(workload, entries, how, updates, prepared.update_flops, quota=quota, seeds=seeds)
-    for entry in entries:
-        trial_recipe = entry.recipe.with_rate(entry.rates[0]) if entry.rates else entry.recipe
-        try_update(workload, Trial(entry.name, Stage.FINAL, trial_recipe, 0, updates), how)
+
+    asked = planned(length_of(epochs, steps, budget, field.first))
+
+    def settle() -> Plan:
+        check(asked, under, field, how)
+        plan = settled(asked, field.workloads, how, memory, threads)
+        if budget is not None:
+            plan = fitted(plan, planned, under, field, how, looks, begun + budget)
+            check(plan, under, field, how)
+        return plan
+
     # How a race runs where that was left open is no part of what was asked: an unfinished one goes on as it
     # began.
-    key = identity(to_data(replace(plan, threads=threads or 0)))
+    key = identity(to_data(replace(asked, threads=threads or 0)))
     folder = Path(out)
-    race = begun = None
-    if os.path.exists(folder / FILE_NAME):
-        with Store.open(folder) as store:
-            race, begun = None if fresh else store.finished_race(key), store.latest_unfinished(key)
-    if race is None:
-        if begun is not None:
-            plan = begun.plan
-        else:  # or refuse, before anything is written
-            most = plan.trials_at_most * updates
-            how, why = auto.choose(workload, first_round(plan), how, most, memory=memory, threads=threads)
-            plan = replace(plan, executor=how.executor, threads=how.threads, wave=how.wave, why=why)
-        with Store.open(folder) as store:
-            race = _run(store, key, plan, workload, how, fresh, command)
+    race = kept(key, folder, settle, field.workloads, how, fresh=fresh, command=command)
+    after = followed(race, under, field, how, looks, folder, fresh=fresh, command=command)
     from thalweg import report
 
-    page = report.write(race, folder / f"{file_name(plan.task, key)}.html")
-    return Showdown(race, page)
+    races = [race] if after is None else [race, after]
+    page = report.write(races, folder / f"{file_name(race.plan.task, key)}.html")
+    return Showdown(race, page, after)
 
 
-def _rates(asked: float | Iterable[float] | None) -> tuple[float, ...] | None:
-    if asked is None:
+def _target(target: Mapping[str, float] | None, workload: Workload) -> float | None:
+    """Return the value of the ranking metric that is to be reached."""
+    if target is None:
         return None
-    if isinstance(asked, Iterable):
-        return tuple(float(rate) for rate in asked)
-    return (float(asked),)
-
-
-def _run(
-    store: Store,
-    key: str,
-    plan: Plan,
-    workload: Workload,
-    how: Execution,
-    fresh: bool,
-    command: str,
-) -> Race:
-    """Run what is missing of a race, keeping every trial as soon as it is finished."""
-    how = replace(how, executor=plan.executor, threads=plan.threads, wave=plan.wave)
-    store.save_race(key, plan, command, environment(), now())
-
-    def completed(trial: str) -> Trace | None:
-        return None if fresh else store.traces([trial]).get(trial)
-
-    with Bar("racing", plan.trials_at_most * plan.steps) as bar:
-
-        def on_finished(trace: Trace, before: bool) -> None:
-            if not before:
-                store.save_trace(trace)
-            store.attach(key, trace.key)
-            bar.advance(plan.steps if before else 0, f"{trace.stage} {trace.contender} at {trace.rate:g}")
-
-        def progress(updates: int) -> None:
-            bar.advance(updates)
-
-        runner = partial(auto.EXECUTORS[how.executor], progress=progress)
-        traces = run(plan, workload, how, runner, completed, on_finished)
-    ledger = evidence.ledger(plan, traces)
-    store.finish_race(key, [t.key for t in traces], evidence.verdict(plan, traces), ledger, now())
-    return store.race(key)
+    if list(target) != [workload.metric]:
+        got = ", ".join(target) or "none"
+        raise InputError("the target", f"be of the metric that ranks, {workload.metric}", got)
+    value = target[workload.metric]
+    Real(None, "").check(workload.metric, "the target", value)
+    return float(value)

@@ -29,7 +29,7 @@ def runs(folder: str, as_json: bool) -> None:
     if races:
         show(
             ("race", "task", "optimizers", "begun", "result"),
-            [(r.key[:8], r.task, ", ".join(r.optimizers), _day(r.started_at), _result(r)) for r in races],
+            [(r.key[:8], r.task, _who(r), _day(r.started_at), _result(r)) for r in races],
         )
     if trainings:
         show(
@@ -49,6 +49,11 @@ def runs(folder: str, as_json: bool) -> None:
         )
     if not races and not trainings:
         click.echo(f"{folder} keeps no runs yet. Begin with: thalweg showdown digits --out {folder}")
+
+
+def _who(race: "RaceSummary") -> str:
+    after = f"{race.vary} after {race.follows[:8]}: " if race.follows else ""
+    return after + ", ".join(race.optimizers)
 
 
 def _day(at: str) -> str:

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from thalweg.evidence.recommendation import recommend
 from thalweg.records import Race, Recommendation, Stage, Standing
 from thalweg.report import words
-from thalweg.report.curves import convergence, finals_of, left_out, step_seconds, training_loss
+from thalweg.report.curves import (
+    convergence,
+    finals_of,
+    left_out,
+    step_seconds,
+    target_times,
+    training_loss,
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ def progress(race: Race) -> tuple[int, int]:
 
 
 def sentences(race: Race) -> tuple[str, ...]:
-    """Say what the race shows, the most important first: verdict, speed, final score, gap."""
+    """Say what the race shows, the most important first: verdict, target, speed, final score, gap."""
     if race.verdict is None:
         done, planned = progress(race)
         return (
@@ -55,7 +62,24 @@ def sentences(race: Race) -> tuple[str, ...]:
             "The same command goes on where it stopped; nothing finished is run again.",
         )
     three = (convergence_sentence(race), best_sentence(race), gap_sentence(race))
-    return tuple(s for s in (*race.verdict.sentences, *three) if s)
+    return tuple(s for s in (*race.verdict.sentences, target_sentence(race), *three) if s)
+
+
+def target_sentence(race: Race) -> str:
+    """Say who reaches the target of the race, and when; empty where it has none."""
+    found = target_times(race)
+    if not found:
+        return ""
+    arrived = sorted((t for t in found if t.steps is not None), key=lambda t: t.epochs or 0.0)
+    missed = [t for t in found if t.steps is None]
+    said = f"To a validation {race.plan.metric} of {words.number(race.plan.target, 4)}:"
+    if arrived:
+        takes = [f"{t.optimizer} {_updates(t.steps)} ({words.number(t.epochs, 2)} epochs)" for t in arrived]
+        said += f" {words.listing(takes)}, median over the seeds"
+    if missed:
+        reach = [f"{t.optimizer} on {t.reached or 'none'} of {words.plural(t.seeds, 'seed')}" for t in missed]
+        said += f"{';' if arrived else ''} reached by {words.listing(reach)}"
+    return f"{said}."
 
 
 def convergence_sentence(race: Race) -> str:
@@ -144,6 +168,10 @@ def pick(recommendation: Recommendation) -> str:
     if schedule != "constant":
         said += f" with the schedule {schedule}"
     return f"{said}." if recommendation.decided else f"{said}: preferred, but not decided."
+
+
+def _updates(steps: float | None) -> str:
+    return f"{steps:,.0f} update{'' if steps == 1 else 's'}"
 
 
 def _all(names: Sequence[str]) -> str:

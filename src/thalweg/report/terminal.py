@@ -14,6 +14,7 @@ from rich.text import Text
 
 from thalweg.records import Finding, Pair, Race, Recommendation, to_data
 from thalweg.report import summary, tables, words
+from thalweg.report.curves import TargetTime, target_times
 
 WIDTH = 100
 ON_THE_PAGE = ("Test interval",)  # too wide for a terminal
@@ -76,11 +77,17 @@ def as_json(race: Race, report_path: Path | None, schedules: Race | None = None)
         "recommendation": None if recommended is None else _recommended(recommended),
         "pairs": [_pair(pair) for pair in verdict.pairs] if verdict else [],
         "findings": [_found(finding) for finding in race.findings],
+        "time_to_target": [_arrived(found) for found in target_times(race)],
+        "schedules": None if schedules is None else as_json(schedules, report_path),
         "ledger": to_data(race.ledger),
         "report": None if report_path is None else str(report_path),
         "started_at": race.started_at,
         "finished_at": race.finished_at,
     }
+
+
+def _arrived(found: TargetTime) -> dict[str, Any]:
+    return {key: getattr(found, key) for key in ("optimizer", "reached", "seeds", "steps", "seconds")}
 
 
 def finding_json(finding: Finding) -> dict[str, Any]:

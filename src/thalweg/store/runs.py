@@ -36,6 +36,8 @@ class RaceSummary:
     undecided: bool  # finished with fewer seeds than it takes to tell so many optimizers apart
     trials_done: int
     trials_planned: int  # at most: an optimizer whose rates all diverge has no final trials
+    vary: str = ""  # what the contenders differ in; "": the optimizer
+    follows: str = ""  # the key of the race that this one goes on with
 
 
 class Store:
@@ -270,4 +272,6 @@ def _summary(race: Race, trials_done: int) -> RaceSummary:
         undecided=verdict is not None and verdict.seeds < verdict.seeds_needed,
         trials_done=trials_done,
         trials_planned=plan.trials_at_most,
+        vary=plan.vary,
+        follows=race.follows,
     )

@@ -1,6 +1,5 @@
 """A race of real trials: how tuning goes on, what runs, and what is not run again."""
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -8,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from small_tasks import EXECUTION, linear, logistic, numbers, recipe, workload
+from small_tasks import EXECUTION, linear, logistic, network, numbers, recipe, workload
 from thalweg.evidence import race as evidence
-from thalweg.evidence.race import RateScore
-from thalweg.executors import serial
-from thalweg.racing import Entry, make_plan, run
-from thalweg.racing.run import next_rate
-from thalweg.records import Direction, Outcome, Plan, Stage, Trace
+from thalweg.executors import fleet, serial
+from thalweg.racing import Entry, Workloads, make_plan, run
+from thalweg.racing.rounds import largest_round, rounds_at_most, updates_at_most
+from thalweg.records import Outcome, Plan, Stage, Trace
 from thalweg.training.trial import Execution, Trial, Workload
 
 STEPS = 10
@@ -34,13 +32,22 @@ class Counting:
 
 
 def race(
-    work: Workload, entries: list[Entry], done: dict[str, Trace] | None = None, **options: Any
+    work: Workloads, entries: list[Entry], done: dict[str, Trace] | None = None, **options: Any
 ) -> tuple[Plan, tuple[Trace, ...], Counting]:
     plan = make_plan(work, entries, EXECUTION, STEPS, 1.0, **{"seeds": 2, **options})
     runner = Counting()
     finished = done or {}
-    traces = run(plan, work, EXECUTION, runner, finished.get, lambda trace, before: None)
+    traces, _ = run(plan, work, EXECUTION, runner, finished.get, lambda trace, before: None)
     return plan, traces, runner
+
+
+def seeds_run(traces: Iterable[Trace], name: str = "sgd") -> dict[float, list[int]]:
+    """The tuning seeds of each rate, in the order in which rates were tried first."""
+    found: dict[float, list[int]] = {}
+    for t in traces:
+        if t.contender == name and t.stage is Stage.TUNING:
+            found.setdefault(t.rate, []).append(t.seed)
+    return found
 
 
 def rates_tried(traces: Iterable[Trace], name: str = "sgd") -> list[float]:
@@ -48,21 +55,47 @@ def rates_tried(traces: Iterable[Trace], name: str = "sgd") -> list[float]:
     return list(dict.fromkeys(t.rate for t in traces if t.contender == name and t.stage is Stage.TUNING))
 
 
-def test_every_rate_runs_on_every_tuning_seed_and_the_best_on_every_final_seed() -> None:
+def test_every_rate_runs_on_one_seed_the_better_ones_on_more_and_the_best_on_every_final_seed() -> None:
     plan, traces, runner = race(workload(logistic()), [Entry("sgd", recipe()), Entry("adam", recipe("adam"))])
 
-    assert len(traces) == len(runner.asked) == plan.trials_at_most == 2 * 9 * 3 + 2 * 2
+    assert len(traces) == len(runner.asked) == 2 * (9 + 5 + 3) + 2 * 2
     for contender in plan.contenders:
         own = [t for t in traces if t.contender == contender.name]
-        tuning = Counter(t.rate for t in own if t.stage is Stage.TUNING)
-        assert list(tuning.values()) == [3] * 9
+        seeds = seeds_run(own, contender.name)
+        assert sorted(seeds.values(), key=len) == [[0]] * 4 + [[0, 1]] * 2 + [[0, 1, 2]] * 3
         best, _ = evidence.chosen_rate(plan, traces, contender)
         assert [(t.rate, t.seed) for t in own if t.stage is Stage.FINAL] == [(best, 3), (best, 4)]
-        assert {t.seed for t in own if t.stage is Stage.TUNING} == {0, 1, 2}
+        assert best in [rate for rate, own_seeds in seeds.items() if len(own_seeds) == 3]
     assert all((t.test is None) == (t.stage is Stage.TUNING) for t in traces)
     assert {(t.budget_steps, t.outcome) for t in traces if t.outcome is Outcome.COMPLETED} == {
         (STEPS, Outcome.COMPLETED)
     }
+
+
+def test_no_rate_that_is_given_up_was_better_than_one_that_went_on() -> None:
+    _, traces, _ = race(workload(logistic()), [Entry("sgd", recipe())])
+    tuning = [t for t in traces if t.stage is Stage.TUNING]
+    seeds = seeds_run(tuning)
+
+    for done in (1, 2):
+        first = [t for t in tuning if t.seed < done and len(seeds[t.rate]) >= done]
+        means = {
+            s.rate: (s.score, -(s.loss or 0)) for s in evidence.tuned(first, "sgd") if s.score is not None
+        }
+        given_up = [means[r] for r, own in seeds.items() if len(own) == done and r in means]
+        assert max(given_up) <= min(means[r] for r, own in seeds.items() if len(own) > done)
+
+
+def test_a_plan_without_halving_runs_every_rate_on_every_tuning_seed() -> None:
+    """As races did before they knew halving: one that was begun so goes on so."""
+    plan = replace(
+        make_plan(workload(logistic()), [Entry("sgd", recipe())], EXECUTION, STEPS, 1.0, seeds=2),
+        halving=False,
+    )
+    traces, _ = run(plan, workload(logistic()), EXECUTION, serial.run, {}.get, lambda trace, before: None)
+
+    assert list(seeds_run(traces).values()) == [[0, 1, 2]] * 9
+    assert len(traces) == plan.trials_at_most == 9 * 3 + 2
 
 
 def test_where_the_best_rate_lies_at_the_upper_edge_the_grid_is_extended_upwards() -> None:
@@ -121,7 +154,9 @@ def test_what_is_finished_is_not_run_again_and_is_reported_as_such() -> None:
     plan, traces, _ = race(work, entries)
     runner, reported = Counting(), []
     kept = {t.key: t for t in traces}
-    again = run(plan, work, EXECUTION, runner, kept.get, lambda t, before: reported.append((t.key, before)))
+    again, _ = run(
+        plan, work, EXECUTION, runner, kept.get, lambda t, before: reported.append((t.key, before))
+    )
 
     assert runner.asked == []
     assert again == traces
@@ -133,8 +168,9 @@ def undisturbed() -> tuple[Plan, tuple[Trace, ...], Counting]:
     return race(workload(linear()), [Entry("sgd", recipe()), Entry("adam", recipe("adam"))])
 
 
-# after nothing; within the grid of 42 trials; within its extension by 6 + 6; within the 4 finals
-@pytest.mark.parametrize("stop", [0, 20, 43, 56])
+# after nothing; within the grid of 14 trials; within its extension by 2 + 2; on the second and third seeds of
+# 10 + 6; within the 4 finals
+@pytest.mark.parametrize("stop", [0, 9, 15, 17, 21, 30, 35])
 def test_a_race_interrupted_after_any_trial_goes_on_to_the_same_end(
     stop: int, undisturbed: tuple[Plan, tuple[Trace, ...], Counting]
 ) -> None:
@@ -150,7 +186,7 @@ def test_a_race_interrupted_after_any_trial_goes_on_to_the_same_end(
     with pytest.raises(KeyboardInterrupt):
         run(plan, workload(linear()), EXECUTION, serial.run, kept.get, keep)
     finished = dict(kept)
-    traces = run(plan, workload(linear()), EXECUTION, runner, finished.get, lambda trace, before: None)
+    traces, _ = run(plan, workload(linear()), EXECUTION, runner, finished.get, lambda trace, before: None)
 
     assert len(finished) == stop
     assert [numbers(t) for t in traces] == [numbers(t) for t in expected]
@@ -158,63 +194,91 @@ def test_a_race_interrupted_after_any_trial_goes_on_to_the_same_end(
     assert evidence.verdict(plan, traces) == evidence.verdict(plan, expected)
 
 
-def scores(*losses: float | None, start: float = 0.01) -> list[RateScore]:
-    """Scores of rates half a decade apart, from `start` upwards."""
-    rates = (float(f"{start * 10 ** (i / 2):.3g}") for i in range(len(losses)))
-    return [RateScore(rate, loss, loss) for rate, loss in zip(rates, losses, strict=True)]
+# Looks.
 
 
-@pytest.fixture(scope="module")
-def plan() -> Plan:
-    return make_plan(workload(linear()), [Entry("sgd", recipe())], EXECUTION, STEPS, 1.0)
+def named_after_their_rates(*rates: float) -> list[Entry]:
+    return [Entry(f"{rate:g}", recipe(), (rate,)) for rate in rates]
 
 
-@pytest.mark.parametrize(
-    ("losses", "expected"),
-    [
-        ((1.0, 2.0, 3.0), 0.00316),  # best at the lower edge
-        ((3.0, 2.0, 1.0), 0.316),  # at the upper one
-        ((None, None, None), 0.00316),
-        ((3.0, 1.0, 2.0), 0.0562),  # 0.0316 and its better neighbour 0.1: √(0.0316 · 0.1)
-        ((2.0, 1.0, 3.0), 0.0178),
-        ((2.0, 1.0, None), 0.0178),  # a neighbour that diverged is never the better one
-        ((None, 1.0, 2.0), 0.0562),
-    ],
-)
-def test_the_next_rate_by_hand(plan: Plan, losses: tuple[float | None, ...], expected: float) -> None:
-    assert next_rate(scores(*losses), plan) == expected
+def test_a_race_ends_at_the_first_look_that_decides() -> None:
+    entries = named_after_their_rates(0.1, 1e-6)
+    plan, traces, runner = race(workload(linear()), entries, seeds=(8, 16))
+
+    assert Counter(t.contender for t in traces) == {"0.1": 8, "1e-06": 8}
+    assert len(runner.asked) == 16
+    verdict = evidence.verdict(plan, traces)
+    assert (verdict.winner, verdict.seeds) == ("0.1", 8)
 
 
-def test_the_next_rate_follows_the_direction_of_the_metric(plan: Plan) -> None:
-    higher = replace(plan, direction=Direction.HIGHER)
+def test_a_race_that_no_look_decides_runs_all_its_seeds() -> None:
+    twins = [Entry("one", recipe(), (0.1,)), Entry("other", recipe(), (0.1,))]
+    plan, traces, _ = race(workload(linear()), twins, seeds=(8, 9, 12))
 
-    assert next_rate(scores(1.0, 3.0, 2.0), higher) == 0.0562
-
-
-def test_extending_often_stays_on_the_decades(plan: Plan) -> None:
-    """Rounding to three digits does not add up: 1, 3.16, 10, not 9.99."""
-    rising, falling = [3.0, 2.0, 1.0], [1.0, 2.0, 3.0]
-    up, down = scores(*rising), scores(*falling)
-    for _ in range(4):
-        higher, lower = next_rate(up, plan), next_rate(down, plan)
-        assert higher is not None
-        assert lower is not None
-        up.append(RateScore(higher, up[-1].score / 2, None))  # type: ignore[operator]
-        down.insert(0, RateScore(lower, down[0].score / 2, None))  # type: ignore[operator]
-
-    assert [s.rate for s in up[3:]] == [0.316, 1.0, 3.16, 10.0]
-    assert [s.rate for s in down[:4]] == [0.0001, 0.000316, 0.001, 0.00316]
+    assert Counter(t.contender for t in traces) == {"one": 12, "other": 12}
+    assert [t.seed for t in traces][:16] == [*range(8)] * 2  # a look is a round of its own
+    verdict = evidence.verdict(plan, traces)
+    assert (verdict.winner, verdict.tie, verdict.seeds) == (None, ("one", "other"), 12)
 
 
-def test_refining_ends_where_rates_lie_within_five_per_cent(plan: Plan) -> None:
-    tried = {0.01: 2.0, 0.1: 1.0, 1.0: 2.0}
-    for _ in range(30):
-        found = [RateScore(rate, loss, loss) for rate, loss in sorted(tried.items())]
-        rate = next_rate(found, plan)
-        if rate is None:
-            break
-        assert min(max(rate / r, r / rate) for r in tried) >= 1.05
-        tried[rate] = 1.0 + abs(math.log(rate / 0.1))
+@pytest.mark.parametrize("stop", [3, 16, 18, 25])
+def test_a_race_interrupted_between_looks_ends_at_the_same_one(stop: int) -> None:
+    twins = [Entry("one", recipe(), (0.1,)), Entry("other", recipe(), (0.1,))]
+    work = workload(linear())
+    plan, expected, _ = race(work, twins, seeds=(8, 16))
+    kept = {t.key: t for t in expected[:stop]}
 
-    assert rate is None
-    assert len(tried) < 30
+    traces, _ = run(plan, work, EXECUTION, serial.run, kept.get, lambda trace, before: None)
+
+    assert [numbers(t) for t in traces] == [numbers(t) for t in expected]
+
+
+# Batches and tasks that differ.
+
+
+def test_trials_of_contenders_with_other_batches_have_their_own_length() -> None:
+    entries = [
+        Entry("small", recipe(batch_size=5), (0.1,)),
+        Entry("large", recipe(batch_size=11), (0.1,), steps=4),
+    ]
+    plan, traces, _ = race(workload(logistic()), entries, seeds=3)
+
+    assert {(t.contender, t.budget_steps, t.steps) for t in traces} == {("small", 10, 10), ("large", 4, 4)}
+    assert {t.evaluations[-1].epoch for t in traces} == {2.0}
+    rows = evidence.ledger(plan, traces).rows
+    assert [row.gradient_examples for row in rows] == [3 * 2 * 22] * 2
+
+
+@pytest.mark.parametrize("executor", [serial.run, fleet.run])
+def test_each_contender_may_have_a_task_of_its_own(executor: Any) -> None:
+    wide, narrow = network(), replace(logistic(), loss_weight=None)
+    works = {"wide": workload(wide), "narrow": workload(narrow)}
+    how = replace(EXECUTION, wave=8 if executor is fleet.run else 0)
+    plan = make_plan(works, [Entry(n, recipe(), (0.1,)) for n in works], how, STEPS, 1.0, seeds=6)
+
+    traces, _ = run(plan, works, how, executor, {}.get, lambda trace, before: None)
+
+    assert [(t.contender, t.seed) for t in traces] == [(n, s) for n in works for s in range(6)]
+    assert {(t.contender, t.task, t.parameters) for t in traces} == {
+        ("wide", "network", 3 * 8 + 8 + 8 * 3 + 3),
+        ("narrow", "logistic", 3 * 3 + 3),
+    }
+    alone = make_plan(works["narrow"], [Entry("narrow", recipe(), (0.1,))], how, STEPS, 1.0, seeds=6)
+    again, _ = run(alone, works["narrow"], how, executor, {}.get, lambda trace, before: None)
+    assert [numbers(t) for t in again] == [numbers(t) for t in traces[6:]]
+
+
+# The rounds.
+
+
+def test_the_rounds_of_a_plan_are_those_that_are_run() -> None:
+    given = Entry("given", recipe("adam"), (0.01, 0.1))
+    plan, traces, runner = race(workload(linear()), [Entry("sgd", recipe()), given], seeds=(6, 9))
+
+    rounds = rounds_at_most(plan)
+    assert [len(r) for r in rounds] == [7 + 2, 1 + 1, 1 + 1, 5, 3, 12, 6]
+    assert sum(map(len, rounds[:5])) == sum(t.stage is Stage.TUNING for t in runner.asked)
+    assert updates_at_most(plan) == STEPS * sum(map(len, rounds))
+    assert len(largest_round(plan)) == 12
+    assert {(t.contender, t.steps) for r in rounds for t in r} == {("sgd", STEPS), ("given", STEPS)}
+    assert len(traces) in (sum(map(len, rounds)), sum(map(len, rounds[:-1])))

@@ -149,3 +149,25 @@ def test_a_race_that_follows_another_recommends_nothing_of_its_own():
 )
 def test_what_to_use_in_a_line(changes, said):
     assert summary.pick(dataclasses.replace(recommend(made_up.race()), **changes)) == said
+
+
+def test_who_reaches_a_target_and_who_does_not_in_words():
+    def said(scores, target=0.5):
+        race = made_up.with_losses({n: [[4, 3, 2, 1]] * len(own) for n, own in scores.items()}, scores=scores)
+        return summary.target_sentence(
+            dataclasses.replace(race, plan=dataclasses.replace(race.plan, target=target))
+        )
+
+    never, late, soon = [0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.5], [0.6, 0.2, 0.2, 0.9]
+    assert said({"sgd": [never], "adam": [late]}) == (
+        "To a validation accuracy of 0.5: adam 4 updates (2 epochs), median over the seeds; "
+        "reached by sgd on none of 1 seed."
+    )
+    assert said({"sgd": [late], "adam": [soon]}) == (
+        "To a validation accuracy of 0.5: adam 1 update (0.5 epochs) and sgd 4 updates (2 epochs), "
+        "median over the seeds."
+    )
+    assert said({"sgd": [never, soon]}) == (
+        "To a validation accuracy of 0.5: reached by sgd on 1 of 2 seeds."
+    )
+    assert said({"sgd": [soon]}, target=None) == ""

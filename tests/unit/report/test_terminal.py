@@ -11,6 +11,7 @@ import made_up
 from thalweg.evidence.recommendation import recommend
 from thalweg.records import Answer, to_data
 from thalweg.report import as_json, finding_json, render, summary, text
+from thalweg.report.curves import target_times
 from thalweg.report.terminal import _broken
 
 RACE = made_up.race()
@@ -93,6 +94,25 @@ def test_json_has_the_verdict_and_the_costs(tmp_path):
     }
 
 
+def test_json_tells_the_time_to_a_target_where_the_race_has_one():
+    race = made_up.race(target=0.9)
+    answer = as_json(race, None)
+
+    assert answer == json.loads(json.dumps(answer))
+    assert as_json(RACE, None)["time_to_target"] == []
+    assert [set(row) for row in answer["time_to_target"]] == [
+        {"optimizer", "reached", "seeds", "steps", "seconds"}
+    ] * 4
+    assert [row["steps"] for row in answer["time_to_target"]] == [t.steps for t in target_times(race)]
+
+
+def test_json_holds_the_race_of_schedules_that_follows():
+    after = made_up.race(optimizers=["constant", "cosine"], vary="schedule", follows=RACE.key)
+
+    assert as_json(RACE, None)["schedules"] is None
+    assert as_json(RACE, None, schedules=after)["schedules"] == as_json(after, None)
+
+
 def test_json_of_an_unfinished_race_decides_nothing():
     answer = as_json(made_up.race(finished=False), None)
 
@@ -103,7 +123,7 @@ def test_json_of_an_unfinished_race_decides_nothing():
 
 def without_times(data):
     if isinstance(data, dict):
-        return {k: without_times(v) for k, v in data.items() if not k.endswith(("_seconds", "_at"))}
+        return {k: without_times(v) for k, v in data.items() if not k.endswith(("seconds", "_at"))}
     return [without_times(x) for x in data] if isinstance(data, list) else data
 
 

@@ -137,7 +137,7 @@ def test_names_say_field_and_value_as_they_are_typed() -> None:
         (lambda: read(Recipe(), "schedule", "cosine,cosin"), "got 'cosin'. Did you mean cosine"),
         (lambda: varied(Recipe(), "batch_size", 0), "batch_size of the recipe must be a whole number of at"),
         (lambda: varied(Recipe(), "betas.1", 1.0), "betas of Adam must be 2 numbers, each a number in [0,"),
-        (lambda: varied(Recipe(), "clip_norm", -1), "limit of clip_norm must be a finite number above 0; got"),
+        (lambda: varied(Recipe(), "clip_norm", -1), "limit of clip_norm must be a finite number above 0"),
         (lambda: varied(Recipe("amsgrad"), "amsgrad", False), "must be True, which makes it what it is"),
         (lambda: named("batch_size", [32]), "must be two or more different ones; got 32."),
         (lambda: named("batch_size", [32, 32]), "must be two or more different ones; got 32, 32."),
