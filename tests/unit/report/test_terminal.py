@@ -235,7 +235,7 @@ def test_json_of_a_finding_has_all_that_was_measured():
     assert answer == json.loads(json.dumps(answer))
     assert list(answer)[:8] == list(as_json(made_up.race(found={}), None)["findings"][0])
     assert answer["sentences"] == list(finding.sentences)
-    assert answer["short"][4] == {"rate": 0.01, "losses": [None, None]}
+    assert answer["short"][4] == {"rate": 0.01, "losses": [None, None], "steps": 0}
     assert (answer["horizon"], answer["steps"]) == (430, 4660)
     assert answer["picks"] == dict(finding.picks)
 
