@@ -82,6 +82,28 @@ def summary_table(results: Results) -> Rows:
     return rows
 
 
+def own_table(results: Results) -> Rows:
+    """Return a line a pair: what ours suggests, how steadily, at what cost."""
+    rows: Rows = [
+        ("thalweg", "best rate", "suggestions", "spread", "in deviations", "updates", "of a tuning, %")
+    ]
+    for pair, found in results["pairs"].items():
+        judged = found["methods"][OURS]
+        rates = [rate for rate in judged["suggestions"] if rate is not None]
+        spread = "–" if judged["decades"] is None else f"{judged['decades']:.2f}"
+        rows.append(
+            (
+                pair,
+                number(found["best_rate"]),
+                f"{min(rates):.3g} … {max(rates):.3g}" if rates else "–",
+                spread,
+                f"{median(judged['deviations']):.2f}" if rates else "–",
+                *(f"{max(judged['steps'])}", percent(judged["of_tuning"])),
+            )
+        )
+    return rows
+
+
 def remarks(results: Results) -> Iterator[str]:
     """Yield what the truth is made of, what was not measured, and why there was no answer."""
     curves = [pair["curve"] for pair in results["pairs"].values()]

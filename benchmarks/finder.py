@@ -34,7 +34,7 @@ from _common import RESULTS, conditions, markdown, show, versions, words, write
 from _finder_judge import Curve, judged
 from _finder_methods import CENTRE, OURS
 from _finder_peers import PACKAGES, peers_of
-from _finder_tables import CAPTION, remarks, summary_table, table, verdicts
+from _finder_tables import CAPTION, own_table, remarks, summary_table, table, verdicts
 from _finder_tasks import PAIRS, WORKS, Pair, task_of
 from _finder_truth import Truth, ready, truth_of
 from _fleet_work import cores
@@ -116,10 +116,9 @@ def print_results(results: dict[str, Any], as_markdown: bool = False) -> None:
     """Print the tables and what holds."""
     draw = (lambda rows: print(f"{markdown(rows)}\n")) if as_markdown else show
     print(f"\n{CAPTION}\n")
-    draw(table(results))
-    print()
-    draw(summary_table(results))
-    print()
+    for rows in (table(results), own_table(results), summary_table(results)):
+        draw(rows)
+        print()
     print("\n".join(f"- {remark}" for remark in remarks(results)))
     print("\n" + "\n".join(f"- {verdict.words()}" for verdict in verdicts(results)))
 
