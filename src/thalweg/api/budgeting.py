@@ -28,6 +28,7 @@ from thalweg.training.trial import Budget, Execution, Trial, Workload
 MOST: Final = 10**7  # updates of a trial that are looked at
 LONG: Final = 0.2  # seconds of a rehearsal from which its time per update is read
 KEEPING: Final = 0.004  # seconds to keep a finished trial: two writes that are on the disk
+FITTING: Final = 0.15  # seconds in which a finder makes sense of the trials of one optimizer
 DRAWING: Final = 1.0  # seconds to judge a race and draw its report
 
 
@@ -38,6 +39,7 @@ class Cost(NamedTuple):
     made: float  # to make the engine and measure once
     update: float
     evaluation: float
+    last: float  # to measure on training and test data at the end
 
 
 class Costs(NamedTuple):
@@ -54,15 +56,13 @@ class Costs(NamedTuple):
         def between(low: float, high: float) -> float:
             return max(low + share * (high - low), low / self.small.replicas)
 
-        limits = workload.limits(trials[0])
-        measured = -(-limits.steps // limits.evaluate_every) - 1.0  # once is part of making it
-        if trials[0].stage.reads_test:
-            data = workload.data
-            measured += (data.train.examples + data.test.examples) / data.validation.examples
-        made, update, evaluation = (
+        made, update, evaluation, last = (
             between(*pair) for pair in zip(self.small[1:], self.large[1:], strict=True)
         )
-        return made + limits.steps * update + measured * evaluation + KEEPING * len(trials)
+        limits = workload.limits(trials[0])
+        evaluations = -(-limits.steps // limits.evaluate_every) - 1  # one is part of making it
+        final = last if trials[0].stage.reads_test else 0.0
+        return made + limits.steps * update + evaluations * evaluation + final + KEEPING * len(trials)
 
 
 def length_of(epochs: float | None, steps: int | None, seconds: float | None, workload: Workload) -> Budget:
@@ -151,9 +151,14 @@ def expected(plan: Plan, costs: Mapping[str, Costs], workloads: Workloads, how: 
     Each look after the first is counted half: a race ends before it or it does not.
     """
     rounds = rounds_at_most(plan)
+    fitting = FITTING * sum(not c.rates for c in plan.contenders)
     later = max(len(plan.looks) - 1, 0)
     whole = sum(_round(trials, costs, workloads, how) for trials in rounds[: len(rounds) - later])
-    return whole + sum(_round(trials, costs, workloads, how) for trials in rounds[len(rounds) - later :]) / 2
+    return (
+        fitting
+        + whole
+        + sum(_round(trials, costs, workloads, how) for trials in rounds[len(rounds) - later :]) / 2
+    )
 
 
 def _round(
@@ -211,12 +216,14 @@ def _rehearsed(workload: Workload, trials: Sequence[Trial], how: Execution) -> C
             steps *= 4
         engine = _engine(workload, trials, how)
         rows = range(len(trials))
-        engine.measure(rows, workload.data.validation)
-        start = time.perf_counter()
-        engine.measure(rows, workload.data.validation)
+        data, start = workload.data, time.perf_counter()
+        engine.measure(rows, data.validation)
         evaluation = time.perf_counter() - start
+        engine.measure(rows, data.train)
+        engine.measure(rows, data.test)
+        last = time.perf_counter() - start - evaluation
     update = (many - few) / (steps - 2)
-    return Cost(len(trials), max(few - 2 * update, 0.0), update, evaluation)
+    return Cost(len(trials), max(few - 2 * update, 0.0), update, evaluation, last)
 
 
 def _engine(workload: Workload, trials: Sequence[Trial], how: Execution) -> Engine:

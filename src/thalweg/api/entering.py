@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from thalweg.api.prepare import Prepared, TaskLike, prepare, steps_of, try_update
 from thalweg.errors import InputError, nearest
 from thalweg.racing import Entry, Workloads, workload_of
-from thalweg.records import Plan, Stage
+from thalweg.records import Contender, Plan, Stage
 from thalweg.rules.catalogue import preset
 from thalweg.schedules import Schedule
 from thalweg.tasks.listing import BUILTIN
@@ -101,17 +101,25 @@ def enter(
     return Field(recipes, asked, prepared.workload, prepared.update_flops, source_of(task), path)
 
 
-def check(plan: Plan, schedules: Mapping[str, Schedule] | None, field: Field, how: Execution) -> None:
-    """Refuse what a recipe, or a schedule that is to race under the winner, cannot do on its task."""
+def check(plan: Plan, schedules: Mapping[str, Schedule] | None, field: Field) -> None:
+    """Refuse a schedule that does not fit its task or the length of the race, also one that is to follow."""
     for contender in plan.contenders:
-        recipe = Recipe.from_data(contender.recipe)
-        if not contender.tuned:
-            recipe = recipe.with_rate(contender.rates[0])
-        workload = workload_of(field.workloads, contender.name)
-        trial = Trial(contender.name, Stage.FINAL, recipe, 0, contender.steps or plan.steps)
-        try_update(workload, trial, how)
-        for schedule in (schedules or {}).values():
-            Control(replace(recipe, schedule=schedule), workload.limits(trial))
+        recipe, workload = Recipe.from_data(contender.recipe), workload_of(field.workloads, contender.name)
+        for schedule in (recipe.schedule, *(schedules or {}).values()):
+            Control(replace(recipe, schedule=schedule), workload.limits(_trial(plan, contender)))
+
+
+def try_updates(plan: Plan, field: Field, how: Execution) -> None:
+    """Refuse what a recipe cannot do on its task, by doing an update of it."""
+    for contender in plan.contenders:
+        try_update(workload_of(field.workloads, contender.name), _trial(plan, contender), how)
+
+
+def _trial(plan: Plan, contender: Contender) -> Trial:
+    recipe = Recipe.from_data(contender.recipe)
+    if not contender.tuned:
+        recipe = recipe.with_rate(contender.rates[0])
+    return Trial(contender.name, Stage.FINAL, recipe, 0, contender.steps or plan.steps)
 
 
 def _given(

@@ -9,7 +9,7 @@ from typing import Any
 
 from thalweg.api.budgeting import fitted, length_of
 from thalweg.api.choosing import settled
-from thalweg.api.entering import Optimizers, Rates, check, enter
+from thalweg.api.entering import Optimizers, Rates, check, enter, try_updates
 from thalweg.api.following import followed, schedules_of
 from thalweg.api.keeping import kept
 from thalweg.api.prepare import RUNS, TaskLike, execution, file_name, identity
@@ -149,11 +149,12 @@ def showdown(
     asked = planned(length_of(epochs, steps, budget, field.first))
 
     def settle() -> Plan:
-        check(asked, under, field, how)
+        check(asked, under, field)
+        try_updates(asked, field, how)
         plan = settled(asked, field.workloads, how, memory, threads)
         if budget is not None:
             plan = fitted(plan, planned, under, field, how, looks, begun + budget)
-            check(plan, under, field, how)
+            check(plan, under, field)
         return plan
 
     # How a race runs where that was left open is no part of what was asked: an unfinished one goes on as it
