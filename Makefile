@@ -6,7 +6,7 @@ PYTHON ?= python3
 unexport PYTHONHOME PYTHONPATH
 export THALWEG_CACHE ?= $(CURDIR)/.venv/kernels
 
-.PHONY: help showdown test test-slow check lint types layers bench bench-step bench-fleet bench-finder bench-verdict docs
+.PHONY: help showdown test test-slow check lint types layers bench bench-step bench-fleet bench-finder bench-verdict bench-recommendation docs
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1	/p' Makefile
@@ -34,7 +34,7 @@ layers: .venv/.installed  ## who may import whom
 	.venv/bin/lint-imports
 
 bench: .venv/.peers  ## the benchmarks but those with a target of their own: each prints a ratio against a named peer
-	@for file in $(filter-out $(addprefix benchmarks/,step.py fleet.py finder.py verdict.py),$(wildcard benchmarks/[!_]*.py)); do \
+	@for file in $(filter-out $(addprefix benchmarks/,step.py fleet.py finder.py verdict.py recommendation.py),$(wildcard benchmarks/[!_]*.py)); do \
 		echo "== $$file"; .venv/bin/python "$$file" || exit; \
 	done
 
@@ -49,6 +49,9 @@ bench-finder: .venv/.peers  ## learning-rate finders, ours and others', beside t
 
 bench-verdict: .venv/.installed  ## how often the verdict is right, in simulated and real races: minutes; ARGS=--help
 	.venv/bin/python benchmarks/verdict.py $(ARGS)
+
+bench-recommendation: .venv/.installed  ## what races recommend, beside exhaustive grids: half an hour; ARGS=--help
+	.venv/bin/python benchmarks/recommendation.py $(ARGS)
 
 docs: .venv/.installed  ## write the references of commands and methods anew
 	.venv/bin/python -m thalweg.cli.reference commands > .venv/commands.md
