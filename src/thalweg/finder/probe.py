@@ -23,7 +23,7 @@ from thalweg.hyper import ABOVE_0, Integer, Interval, Real
 from thalweg.records import Finding, Stage
 
 MEASURED: Final = 8  # batches that are kept aside and measured, at most a quarter of all
-LEAST: Final = 2  # batches
+LEAST, MOST = 2, 512  # batches; no more are read, for they are kept in memory
 
 
 def probe_lr(
@@ -47,9 +47,9 @@ def probe_lr(
         optimizer: over parameters of this model; of any class that can be copied.
         loss: of the model and a batch: a scalar, of any sign.
         batches: what may be gone through again, such as a list or a DataLoader; not an iterator, which would
-            be used up. A few are kept aside to be measured; each sweep and training goes through the others
-            in an order of its own.
-        steps: updates of the training that the rate is for; the search does 1.3 times as many.
+            be used up. The first 512 are read. A few of them are kept aside to be measured; each sweep and
+            training goes through the others in an order of its own.
+        steps: updates of the training that the rate is for; the search does 1.2 times as many.
         lowest: rate at which a sweep begins, above 0.
         highest: rate at which it ends.
         seed: of the orders.
@@ -91,7 +91,7 @@ def _taken(batches: Iterable[Any]) -> list[Any]:
         must = "be what can be gone through again, such as a list or a DataLoader"
         do = "It would be used up; hand over a list of a few."
         raise InputError("the batches", must, "an iterator", do)
-    kept = list(islice(batches, 4096))
+    kept = list(islice(batches, MOST))
     if len(kept) < LEAST:
         do = "One is measured, the others are trained on."
         raise InputError("the batches", f"be at least {LEAST}", len(kept), do)
