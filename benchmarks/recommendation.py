@@ -162,9 +162,8 @@ def main(tasks: list[str], seeds: int) -> None:
     show(table(results))
     print(markdown(table(results)))
     missed = [r["task"] for r in results if r["regret"] > WITHIN * r["best_accuracy"]]
-    print(
-        f"Within {100 * WITHIN:g} % of the best accuracy: {'missed on ' + ', '.join(missed) if missed else 'all'}."
-    )
+    said = f"missed on {', '.join(missed)}" if missed else "on all tasks"
+    print(f"Within {100 * WITHIN:g} % of the best accuracy: {said}.")
     path = RESULTS / "recommendation.json"
     write(path, where, results)
     print(words(where))

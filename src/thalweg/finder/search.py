@@ -52,8 +52,8 @@ class Ran(NamedTuple):
 def plan_finder(steps: int) -> FinderPlan:
     """Size a finder by the length of the training that its rate is for.
 
-    Three sweeps of at most 8 % of it, five short trainings of a twentieth and two of a third make 1.15 trainings,
-    4.3 % of a tuning of nine rates on three seeds; where the first rates lie wrong, up to 5 %.
+    Three sweeps of at most 8 % of it, five short trainings of a twentieth and two of a third make 1.15
+    trainings, 4.3 % of a tuning of nine rates on three seeds; where the first rates lie wrong, up to 5 %.
 
     Args:
         steps: updates of the training.
