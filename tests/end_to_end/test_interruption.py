@@ -27,7 +27,7 @@ from end_to_end.program import (
 # Every stage: a finder, tuning with halving, final trials with looks, then schedules under the winner.
 RACE = (
     *("showdown", "task.py", "--optimizers", "sgd,adam", "--epochs", "3"),
-    *("--seeds", "6,9", "--json", "--out", "runs"),
+    *("--seeds", "6,9", "--executor", "serial", "--json", "--out", "runs"),
 )
 # 2 × 8 final trials only.
 SHORT_RACE = (

@@ -217,6 +217,16 @@ def test_runs_says_of_an_only_optimizer_that_there_is_no_comparison(
     assert said(call, "runs", folders[1]).splitlines()[-1].endswith("no comparison")
 
 
+def test_runs_tells_which_race_another_one_follows(call: Call) -> None:
+    given = ("--steps", "3", "--seeds", "1", "--rates", "sgd=0.1", "--optimizers", "sgd")
+    said(call, "showdown", "wine", *given, "--schedules", "constant,linear")
+    text, (after, first) = said(call, "runs"), data(call, "runs")["races"]
+
+    assert (first["follows"], first["vary"], after["vary"]) == ("", "", "schedule")
+    assert after["follows"] == first["key"]
+    assert f"schedule after {first['key'][:8]}: constant, linear" in text
+
+
 def test_report_merges_folders_into_one_page(tmp_path: Path, call: Call, folders: tuple[str, str]) -> None:
     merged = data(call, "report", *folders, "--out", "merged.html")
     page = (tmp_path / "merged.html").read_text()

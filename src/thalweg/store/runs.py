@@ -34,7 +34,7 @@ class RaceSummary:
     winner: str | None
     tie: tuple[str, ...]
     undecided: bool  # finished with fewer seeds than it takes to tell so many optimizers apart
-    trials_done: int
+    trials_done: int  # of tuning and final ones; the finder's are counted apart, in the ledger
     trials_planned: int  # at most: an optimizer whose rates all diverge has no final trials
     vary: str = ""  # what the contenders differ in; "": the optimizer
     follows: str = ""  # the key of the race that this one goes on with
@@ -200,8 +200,9 @@ class Store:
         """List all races, finished or not, newest first."""
         with self._reading():
             rows = self._connection.execute(
-                "SELECT record, (SELECT count(*) FROM race_traces WHERE race_id = races.id)"
-                " FROM races ORDER BY started_at DESC, id DESC"
+                "SELECT record, (SELECT count(*) FROM race_traces JOIN traces ON traces.key = trace_key"
+                " WHERE race_id = races.id AND stage IN (?, ?)) FROM races ORDER BY started_at DESC, id DESC",
+                (str(Stage.TUNING), str(Stage.FINAL)),
             )
             return tuple(_summary(self._decode(Race, text), done) for text, done in rows)
 

@@ -202,6 +202,24 @@ def test_the_list_of_races_tells_how_far_each_is_newest_first(folder: Path, race
     assert (older.key, older.trials_done) == ("older", 0)
 
 
+def test_trials_of_the_finder_are_not_counted_and_what_follows_another_race_says_so(
+    tmp_path: Path, race: Race
+) -> None:
+    sweep = replace(race.traces[0], key="sweep", stage=Stage.SWEEP)
+    plan = replace(race.plan, vary="schedule")
+    with Store.open(tmp_path) as store:
+        store.save_race("after", plan, "", {}, "2027-01-01T00:00:00Z", follows=race.key)
+        for trace in (sweep, race.traces[0]):
+            store.save_trace(trace)
+            store.attach("after", trace.key)
+        (summary,) = store.races()
+        kept = store.race("after")
+
+    assert (summary.trials_done, summary.vary, summary.follows) == (1, "schedule", race.key)
+    assert [t.key for t in kept.traces] == ["sweep", race.traces[0].key]
+    assert kept.follows == race.key
+
+
 def test_given_rates_are_planned_without_tuning(tmp_path: Path, race: Race) -> None:
     given_one = replace(race.plan.contenders[0], tuned=False, quota=1)
     plan: Plan = replace(race.plan, contenders=(given_one, race.plan.contenders[1]))
