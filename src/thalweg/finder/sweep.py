@@ -30,8 +30,9 @@ class Curve(NamedTuple):
     high: Array
     start: float  # the loss before anything moved
     error: float  # standard error of a smoothed value
+    scatter: float  # standard deviation of a sweep's losses before anything moved
     answer: Answer  # FOUND: the loss falls somewhere
-    lowest: float | None  # the rate at which the smoothed loss is lowest; None unless it falls
+    lowest: float | None  # the rate at which the smoothed loss is lowest; None if nowhere below the start
     broken_at: float | None  # the rate at which most sweeps took back what they had fallen
     diverges_at: float | None  # the lowest rate from which no sweep came back, or None
 
@@ -48,16 +49,19 @@ def smooth(x: Array, y: Array, at: Array, width: float = WIDTH) -> Array:
 
     Source: W. S. Cleveland, JASA 74 (1979) 829–836, without the robust iterations.
     """
+    return _smoother(x, at, width) @ y
+
+
+def _smoother(x: Array, at: Array, width: float = WIDTH) -> Array:
+    """Return what each y counts in each smoothed value: a row for each place, which sums to 1."""
     distance = np.abs(x[None, :] - at[:, None]) / width
     weight = np.where(distance < 1, (1 - np.minimum(distance, 1) ** 3) ** 3, 0.0)
-    total = weight.sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean_x, mean_y = weight @ x / total, weight @ y / total
-        centred = weight * (x[None, :] - mean_x[:, None])
-        spread = (centred * (x[None, :] - mean_x[:, None])).sum(1)
-        slope = (centred * (y[None, :] - mean_y[:, None])).sum(1) / spread
-        line = mean_y + slope * (at - mean_x)
-    return np.where(spread > 1e-12, line, np.nan)
+        weight /= weight.sum(1, keepdims=True)
+        centre = (weight @ x)[:, None]
+        spread = (weight * (x[None, :] - centre) ** 2).sum(1, keepdims=True)
+        rows = weight * (1 + (at[:, None] - centre) * (x[None, :] - centre) / spread)
+    return np.asarray(np.where(spread > 1e-12, rows, np.nan))
 
 
 def read(rates: Array, sweeps: Sequence[Sequence[float | None]]) -> Curve:
@@ -71,13 +75,15 @@ def read(rates: Array, sweeps: Sequence[Sequence[float | None]]) -> Curve:
     x = np.log10(rates[:-1])
     raw = np.full((len(sweeps), len(x)), np.nan)
     for row, losses in zip(raw, sweeps, strict=True):
-        after = [math.nan if v is None else v for v in losses[1 : len(rates)]]
+        after = [v if v is not None and math.isfinite(v) else math.nan for v in losses[1 : len(rates)]]
         row[: len(after)] = after
     few = max(2, round(START * len(x)))
     starts = raw[:, :few]
     known = starts[np.isfinite(starts)]
-    kept = _until_broken(raw, float(np.std(known)) if len(known) > 2 else 0.0)
-    start = float(np.nanmean(starts)) if np.isfinite(starts).any() else math.nan
+    start = float(known.mean()) if len(known) else math.nan
+    moves, falls = _moves(x, raw, few)
+    kept = _until_broken(raw, float(np.std(known)) if len(known) > 2 else 0.0) if moves else raw
+    within = [float(np.std(row[np.isfinite(row)])) for row in starts if np.isfinite(row).any()]
     curves = np.array([_smoothed(x, row) for row in kept])
     with np.errstate(invalid="ignore"):
         mean = _over_all(curves, np.mean)
@@ -86,8 +92,8 @@ def read(rates: Array, sweeps: Sequence[Sequence[float | None]]) -> Curve:
         1.0, len(sweeps) * WIDTH / max(float(x[-1] - x[0]), WIDTH) * len(x)
     )  # points a value rests on
     error = noise / math.sqrt(weighed)
-    answer, lowest = _answer(x, mean, kept, start, error)
-    edges = [_edge(row, start, mean, error) for row in raw]
+    answer, lowest = _answer(x, mean, start, error, moves, falls)
+    edges = [_edge(row, start, mean, error) if moves else None for row in raw]
     broken = sorted(rates[e] for e in edges if e is not None)
     diverges_at = float(np.median(broken)) if len(broken) * 2 > len(sweeps) else None
     return Curve(
@@ -97,11 +103,36 @@ def read(rates: Array, sweeps: Sequence[Sequence[float | None]]) -> Curve:
         _over_all(curves, np.max),
         start,
         error,
+        float(np.median(within)) if within else 0.0,
         answer,
         None if lowest is None else float(10**lowest),
         _broken_at(rates, kept),
         diverges_at,
     )
+
+
+def _moves(x: Array, raw: Array, few: int) -> tuple[bool, bool]:
+    """Tell whether rates move the loss at all, and whether any of them makes it fall.
+
+    A smoothed loss is a weighted sum, so its error follows from the noise of the beginnings. Noise alone
+    seldom takes it three errors away from its beginning, root mean square over three sweeps (χ² = 27). To see
+    a fall beside what explodes, what rises counts as the beginning.
+    """
+    rows = raw[np.isfinite(raw[:, :few]).any(1)]
+    if not len(rows):
+        return True, False
+    lost = np.isnan(raw[:, -1]).mean() > 0.5
+    centred = rows - np.nanmean(rows[:, :few], axis=1, keepdims=True)
+    noise = math.sqrt(float(np.nanmean(centred[:, :few] ** 2)) * few / (few - 1))
+    centred[np.isnan(centred)] = 0.0
+    weights = _smoother(x, x)
+    weights[:, :few] -= 1 / few
+    error = noise * np.sqrt((weights**2).sum(1))
+    error += 1e-9 * float(np.abs(np.nanmean(rows[:, :few])))  # rounding moves nothing
+    away = np.sqrt(((centred @ weights.T) ** 2).mean(0))
+    below = np.minimum(centred, 0.0).mean(0) @ weights.T
+    moved = bool((away > SIGNS * error)[few:].any())
+    return bool(lost or moved), bool((below < -SIGNS * error / math.sqrt(len(rows)))[few:].any())
 
 
 def _until_broken(raw: Array, noise: float) -> Array:
@@ -167,15 +198,17 @@ def _noise(starts: Array, kept: Array, curves: Array) -> float:
     return max(spread, float(np.std(known)) if len(known) > 2 else 0.0)
 
 
-def _answer(x: Array, mean: Array, kept: Array, start: float, error: float) -> tuple[Answer, float | None]:
+def _answer(
+    x: Array, mean: Array, start: float, error: float, moves: bool, falls: bool
+) -> tuple[Answer, float | None]:
     if not np.isfinite(mean).any() or not math.isfinite(start):
         return Answer.DIVERGED, None
+    if not moves:
+        return Answer.FLAT, None
     place = int(np.nanargmin(mean))
-    least = SIGNS * error + 1e-9 * abs(start)
-    if start - mean[place] > least:
-        return Answer.FOUND, float(x[place])
-    rose = np.isnan(kept[:, -1]).mean() > 0.5 or np.nanmax(mean) - start > least
-    return (Answer.RISING if rose else Answer.FLAT), None
+    if not start - mean[place] > SIGNS * error + 1e-9 * abs(start):
+        return Answer.RISING, None
+    return (Answer.FOUND if falls else Answer.RISING), float(x[place])
 
 
 def _broken_at(rates: Array, kept: Array) -> float | None:
