@@ -24,7 +24,7 @@ OPTIMIZERS = {
 
 
 class Net(nn.Module):
-    """With running statistics, random numbers of its own, a frozen part, and a mode that differs from the rest."""
+    """With running statistics, random numbers of its own, and a part that is frozen."""
 
     def __init__(self) -> None:
         super().__init__()
