@@ -152,6 +152,7 @@ def expected(plan: Plan, costs: Mapping[str, Costs], workloads: Workloads, how: 
     """
     rounds = rounds_at_most(plan)
     fitting = FITTING * sum(not c.rates for c in plan.contenders)
+    fitting += START if how.executor == "processes" else 0.0
     later = max(len(plan.looks) - 1, 0)
     whole = sum(_round(trials, costs, workloads, how) for trials in rounds[: len(rounds) - later])
     return (
@@ -173,7 +174,7 @@ def _round(
     )
     if how.executor != "processes":
         return total
-    return START + total / min(len(trials), max(1.0, BESIDE * (processes.workers() // how.threads)))
+    return total / min(len(trials), max(1.0, BESIDE * (processes.workers() // how.threads)))
 
 
 def measured(trials: Sequence[Trial], workloads: Workloads, how: Execution) -> dict[str, Costs]:

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from thalweg.api.prepare import environment, now
@@ -80,8 +79,8 @@ def _run(
         def progress(updates: int) -> None:
             bar.advance(updates)
 
-        runner = partial(auto.EXECUTORS[how.executor], progress=progress)
-        traces, findings = run(plan, workloads, how, runner, completed, on_finished)
+        with auto.opened(how.executor, progress) as runner:
+            traces, findings = run(plan, workloads, how, runner, completed, on_finished)
     ledger, verdict = evidence.ledger(plan, traces), evidence.verdict(plan, traces)
     store.finish_race(key, [t.key for t in traces], verdict, ledger, now(), findings)
     return store.race(key)

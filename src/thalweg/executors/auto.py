@@ -1,8 +1,10 @@
 """Which executor: from bounds of the cost first, then from a few timed updates of those that could repay."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from statistics import median
 from typing import Any, Final, NamedTuple
 
@@ -58,6 +60,16 @@ def check(name: str) -> None:
     """Refuse an executor that there is not."""
     if name not in NAMES:
         raise InputError("the executor", f"be one of {', '.join(NAMES)}", repr(name), nearest(name, NAMES))
+
+
+@contextmanager
+def opened(name: str, progress: Callable[[int], None]) -> Iterator[Callable[..., Any]]:
+    """Give what runs round after round of trials; processes wait for the next one until the block is left."""
+    if name == "processes":
+        with processes.Pool() as pool:
+            yield partial(pool.run, progress=progress)
+    else:
+        yield partial(EXECUTORS[name], progress=progress)
 
 
 def choose(

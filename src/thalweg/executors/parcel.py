@@ -70,15 +70,27 @@ class Settings(NamedTuple):
 
 
 class Parcel(NamedTuple):
-    """All that a worker needs; it is then told the numbers of the trials that it is to run."""
+    """All that a worker needs; it is then sent the trials that it is to run, one after the other."""
 
     workload: Workload
-    trials: tuple[Trial, ...]
     execution: Execution
     settings: Settings
 
 
-def pack(workload: Workload, trials: Sequence[Trial], execution: Execution) -> IO[bytes]:
+def letters(workload: Workload, trials: Sequence[Trial]) -> list[bytes]:
+    """Return trials as they are sent.
+
+    Raises:
+        InputError: something in one of them cannot be pickled.
+    """
+    try:
+        with _by_value():
+            return [cloudpickle.dumps(trial) for trial in trials]
+    except Exception as error:
+        raise refusal(f"what {workload.task.name} is trained with", error) from error
+
+
+def pack(workload: Workload, execution: Execution) -> IO[bytes]:
     """Write all that workers need into an open file without a name.
 
     Raises:
@@ -87,7 +99,7 @@ def pack(workload: Workload, trials: Sequence[Trial], execution: Execution) -> I
     task = workload.task
     # The data are made already. What `make_data` closes over, often the same data once more, stays here.
     bare = replace(workload, task=replace(task, make_data=_made_already), programs={})
-    parcel = Parcel(bare, tuple(trials), execution, Settings.current())
+    parcel = Parcel(bare, execution, Settings.current())
     buffers: list[pickle.PickleBuffer] = []
     try:
         content = _pickled(parcel, buffers)
@@ -150,7 +162,7 @@ def _refuse(workload: Workload, error: Exception) -> NoReturn:
             _pickled(part, [])
         except Exception as cause:
             raise refusal(name, cause) from cause
-    raise refusal(f"what {task.name} is trained with", error) from error
+    raise refusal(f"the task {task.name}", error) from error
 
 
 def _made_already(seed: int) -> NoReturn:

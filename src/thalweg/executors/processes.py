@@ -12,13 +12,14 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing import Pipe, connection
-from typing import IO, Final
+from types import TracebackType
+from typing import IO, Final, NamedTuple, Self
 
 from thalweg.errors import ThalwegError
-from thalweg.executors.parcel import SERIAL, pack
+from thalweg.executors.parcel import SERIAL, letters, pack
 from thalweg.executors.serial import unnoticed
 from thalweg.records import Trace
 from thalweg.training.trial import Execution, Trial, Workload
@@ -49,55 +50,126 @@ def run(
     skip: Callable[[Trial], bool],
     progress: Callable[[int], None] = unnoticed,
 ) -> Generator[Trace, None, None]:
-    """Run those trials that are not to be skipped; yield each trace as soon as it is whole.
+    """Run those trials that are not to be skipped, in processes that are gone afterwards: see `Pool.run`."""
+    with Pool() as pool:
+        yield from pool.run(workload, trials, execution, skip, progress)
 
-    A trial whose process dies is run again in a new one. Whatever ends this generator ends the processes.
 
-    Args:
-        workload: the task with its data.
-        trials: begun in this order; their traces come in the order in which they are finished.
-        execution: how trials run. Where torch works with several threads, there are fewer processes.
-        skip: asked right before a trial begins, after all traces that were there before.
-        progress: called with the updates of each trial that is finished.
+class Pool:
+    """Processes that wait for the trials of the next round: to start them takes seconds.
 
-    Raises:
-        InputError: the task cannot be sent to other processes; or what a trial raises.
-        ThalwegError: the process of one trial died three times.
+    Leaving its ``with`` block ends all of them.
     """
-    waiting = deque(_Job(number, trial) for number, trial in enumerate(trials))
 
-    def following() -> _Job | None:
-        while waiting:
-            job = waiting.popleft()
-            if not skip(job.trial):
-                return job
-        return None
+    def __init__(self) -> None:
+        self._teams: dict[tuple[int, Execution], _Team] = {}
 
-    job = following()
-    if job is None:
-        return
-    with pack(workload, trials, execution) as file, _pool() as pool:
-        most = max(1, workers() // execution.threads)
-        while job is not None:
-            _start(pool, file, job)
-            job = following() if len(pool) < most else None
-        while busy := [worker for worker in pool if worker.job is not None]:
-            for worker, done in _heard(busy):
-                trace = worker.trace()
-                if trace is not None:
-                    progress(trace.budget_steps)
-                    yield replace(trace, attempts=done.deaths + 1)
-                    worker.give(following())
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end(_END_SECONDS if kind is None else 0.0)
+
+    def end(self, seconds: float) -> None:
+        """Let all processes end by themselves for so long, then end them."""
+        workers = [worker for team in self._teams.values() for worker in team.workers]
+        if not seconds:
+            for worker in workers:
+                worker.process.kill()
+        for worker in workers:
+            worker.connection.close()  # all of them hear it before one is waited for
+        for worker in workers:
+            worker.end(seconds)
+        for team in self._teams.values():
+            team.file.close()
+        self._teams.clear()
+
+    def run(
+        self,
+        workload: Workload,
+        trials: Sequence[Trial],
+        execution: Execution,
+        skip: Callable[[Trial], bool],
+        progress: Callable[[int], None] = unnoticed,
+    ) -> Generator[Trace, None, None]:
+        """Run those trials that are not to be skipped; yield each trace as soon as it is whole.
+
+        A trial whose process dies is run again in a new one. What ends this generator before its end ends
+        all processes.
+
+        Args:
+            workload: the task with its data.
+            trials: begun in this order; their traces come in the order in which they are finished.
+            execution: how trials run. Where torch works with several threads, there are fewer processes.
+            skip: asked right before a trial begins, after all traces that were there before.
+            progress: called with the updates of each trial that is finished.
+
+        Raises:
+            InputError: the task cannot be sent to other processes; or what a trial raises.
+            ThalwegError: the process of one trial died three times.
+        """
+        waiting = deque(_Job(place, trial) for place, trial in enumerate(trials))
+
+        def following() -> _Job | None:
+            while waiting:
+                job = waiting.popleft()
+                if not skip(job.trial):
+                    return job
+            return None
+
+        job = following()
+        if job is None:
+            return
+        ended = False
+        try:
+            team = self._team(workload, execution)
+            sent = letters(workload, trials)
+            idle, most = list(team.workers), max(1, workers() // execution.threads)
+            for place in range(most):
+                if job is None:
+                    break
+                if idle:
+                    idle.pop().give(job, sent)
                 else:
-                    pool.remove(worker)
-                    waiting.appendleft(done.died(worker.process.wait()))
-                    if (job := following()) is not None:
-                        _start(pool, file, job)
+                    _start(team, job, sent)
+                job = following() if place + 1 < most else None
+            while busy := [worker for worker in team.workers if worker.job is not None]:
+                for worker, done in _heard(busy):
+                    trace = worker.trace()
+                    if trace is not None:
+                        progress(trace.budget_steps)
+                        yield replace(trace, attempts=done.deaths + 1)
+                        worker.give(following(), sent)
+                    else:
+                        team.workers.remove(worker)
+                        waiting.appendleft(done.died(worker.process.wait()))
+                        if (job := following()) is not None:
+                            _start(team, job, sent)
+            ended = True
+        finally:
+            if not ended:
+                self.end(0.0)
+
+    def _team(self, workload: Workload, execution: Execution) -> "_Team":
+        key = (id(workload), execution)
+        if key not in self._teams:
+            self._teams[key] = _Team(workload, pack(workload, execution), [])
+        return self._teams[key]
+
+
+class _Team(NamedTuple):
+    """The processes that hold one workload."""
+
+    workload: Workload
+    file: IO[bytes]
+    workers: "list[_Worker]"
 
 
 @dataclass(frozen=True)
 class _Job:
-    number: int
+    place: int
     trial: Trial
     deaths: int = 0
 
@@ -124,9 +196,9 @@ def _ended(code: int) -> str:
 
 
 class _Worker:
-    """A process and the job that it has; None: it was told that there is nothing more to do."""
+    """A process and the job that it has; None: it waits for one."""
 
-    def __init__(self, file: IO[bytes], job: _Job) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         self.job: _Job | None = None
         self.connection, theirs = Pipe()
         script = _SCRIPT.format(
@@ -143,16 +215,13 @@ class _Worker:
                 stdout=2,  # standard output is kept for the answer
                 pass_fds=[theirs.fileno(), file.fileno()],
             )
-        self.give(job)
 
-    def give(self, job: _Job | None) -> None:
+    def give(self, job: _Job | None, letters: Sequence[bytes]) -> None:
         """Send a job; it waits in the socket until the process is there."""
         self.job = job
-        if job is None:
-            self.connection.close()
-        else:
+        if job is not None:
             with suppress(ConnectionError):  # it has just died: `trace` will say so
-                self.connection.send(job.number)
+                self.connection.send_bytes(letters[job.place])
 
     def trace(self) -> Trace | None:
         """Return the trace of the job, or None if the process died; raise what the trial raised."""
@@ -178,22 +247,6 @@ class _Worker:
             self.process.wait()
 
 
-@contextmanager
-def _pool() -> Iterator[list[_Worker]]:
-    """A list of workers that are not there any more afterwards."""
-    pool: list[_Worker] = []
-    seconds = 0.0
-    try:
-        yield pool
-        seconds = _END_SECONDS
-    finally:
-        if not seconds:
-            for worker in pool:
-                worker.process.kill()
-        for worker in pool:
-            worker.end(seconds)
-
-
 def _heard(busy: list[_Worker]) -> Iterator[tuple[_Worker, _Job]]:
     """Wait for news and yield the workers that answered or died, with their jobs."""
     ready = connection.wait([worker.connection for worker in busy], _LOOK_SECONDS)
@@ -204,8 +257,8 @@ def _heard(busy: list[_Worker]) -> Iterator[tuple[_Worker, _Job]]:
             yield worker, worker.job
 
 
-def _start(pool: list[_Worker], file: IO[bytes], job: _Job) -> None:
-    """Add a worker to the pool. Ctrl-C waits meanwhile, or there might be one that nobody knows of."""
+def _start(team: _Team, job: _Job, letters: Sequence[bytes]) -> None:
+    """Add a worker to a team. Ctrl-C waits meanwhile, or there might be one that nobody knows of."""
     noted: list[int] = []
     handler = signal.getsignal(signal.SIGINT)
     # In other threads Python raises no KeyboardInterrupt, and lets no handler be set.
@@ -215,7 +268,8 @@ def _start(pool: list[_Worker], file: IO[bytes], job: _Job) -> None:
     # The process inherits what is blocked: Ctrl-C does not reach it, not even before its first line.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        pool.append(_Worker(file, job))
+        team.workers.append(_Worker(team.file))
+        team.workers[-1].give(job, letters)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if mine:

@@ -22,12 +22,12 @@ _WATCH_SECONDS: Final = 0.5
 
 
 def main(socket: int, file: int, parent: int) -> None:
-    """Run the trials whose numbers come through a socket and send back their traces.
+    """Run the trials that come through a socket and send back their traces.
 
     Args:
         socket: a descriptor; when its other end is closed, the work is done.
         file: a descriptor of what `parcel.pack` made.
-        parent: the process that sends the numbers. The worker ends when it does.
+        parent: the process that sends them. The worker ends when it does.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent answers
     _end_with(parent)
@@ -67,7 +67,7 @@ def _serve(connection: "Connection[Any, Any]", file: int) -> None:
     from thalweg.training.loop import run_trial
 
     try:
-        workload, trials, execution, settings = unpack(file)
+        workload, execution, settings = unpack(file)
     except Exception as error:
         connection.send_bytes(_pickled(refusal("the task", error)))
         return
@@ -75,10 +75,10 @@ def _serve(connection: "Connection[Any, Any]", file: int) -> None:
     settings.apply()
     torch.set_num_threads(execution.threads)
     while True:
-        trial = trials[connection.recv()]
+        letter = connection.recv_bytes()
         answer: Any
         try:
-            answer = run_trial(workload, trial, execution)
+            answer = run_trial(workload, pickle.loads(letter), execution)
         except BaseException as error:  # SystemExit too: it is the parent that ends
             answer = error
         sys.stdout.flush()

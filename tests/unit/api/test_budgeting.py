@@ -64,13 +64,14 @@ def test_a_race_costs_its_rounds_and_half_of_what_comes_after_a_look() -> None:
     )
 
 
-def test_processes_take_their_time_to_start_in_every_round_and_share_the_trials() -> None:
+def test_processes_take_their_time_to_start_once_and_share_the_trials_of_every_round() -> None:
     work = workload(linear())
-    plan = make_plan(work, [Entry("a", recipe(), (0.1,))], EXECUTION, 5, 1.0, seeds=6)
+    plan = make_plan(work, [Entry("a", recipe(), (0.1,))], EXECUTION, 5, 1.0, seeds=(6, 7))
     how = replace(EXECUTION, executor="processes")
 
+    each, at_once = 5 + KEEPING, max(1, BESIDE * processes.workers())
     assert expected(plan, {"a": ALONE}, work, how) == pytest.approx(
-        START + 6 * (5 + KEEPING) / min(6, max(1, BESIDE * processes.workers()))
+        START + 6 * each / min(6, at_once) + each / 2
     )
 
 

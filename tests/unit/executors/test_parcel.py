@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import nn
 
-from small_tasks import EXECUTION, dataset, linear, recipe, trial, workload
+from small_tasks import EXECUTION, dataset, linear, workload
 from thalweg.errors import InputError, TaskError
 from thalweg.executors.parcel import Parcel, Settings, pack, unpack
 from thalweg.tasks import Task, load_task
@@ -27,7 +27,7 @@ from thalweg.training.trial import Workload
 
 
 def packed(work: Workload) -> IO[bytes]:
-    return pack(work, [trial(recipe(), 3)], EXECUTION)
+    return pack(work, EXECUTION)
 
 
 def sent(work: Workload) -> Parcel:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -24,7 +25,8 @@ from small_tasks import (
     trial,
     workload,
 )
-from thalweg.errors import TaskError, ThalwegError
+from thalweg import schedules
+from thalweg.errors import InputError, TaskError, ThalwegError
 from thalweg.executors import processes, serial
 from thalweg.executors.worker import _pickled
 from thalweg.records import Stage, Trace
@@ -252,6 +254,70 @@ def test_what_is_to_be_skipped_is_not_run_and_without_trials_no_process_starts(
     (found,) = processes.run(work, asked, EXECUTION, lambda trial: trial is not asked[2])
     assert found.seed == 2
     assert len(began(tmp_path)) == 1
+
+
+def test_processes_of_a_pool_stay_for_the_next_round_and_are_gone_afterwards(
+    tmp_path: Path, at_work: Callable[..., Workload]
+) -> None:
+    work = at_work()
+    rounds = [trials(2), trials(1, "adam"), trials(3, "momentum")]
+    with processes.Pool() as pool:
+        found = [list(pool.run(work, asked, EXECUTION, never)) for asked in rounds]
+        assert not all(map(gone, began(tmp_path)))
+    used = set(began(tmp_path))
+
+    assert all(map(gone, used))
+    assert len(used) <= processes.workers()
+    assert len(began(tmp_path)) == 6
+    for asked, traces in zip(rounds, found, strict=True):
+        assert by_key(traces) == by_key(list(serial.run(work, asked, EXECUTION, never)))
+
+
+def test_a_pool_replaces_a_process_that_died_while_it_waited(
+    tmp_path: Path, at_work: Callable[..., Workload]
+) -> None:
+    work = at_work()
+    with processes.Pool() as pool:
+        list(pool.run(work, trials(1), EXECUTION, never))
+        (first,) = began(tmp_path)
+        os.kill(first, signal.SIGKILL)
+        (found,) = pool.run(work, trials(1, "adam"), EXECUTION, never)
+
+    assert (found.contender, found.attempts) == ("adam", 2)
+    assert first not in began(tmp_path)[1:]
+
+
+def test_an_error_in_a_round_ends_the_processes_of_a_pool(
+    tmp_path: Path, at_work: Callable[..., Workload]
+) -> None:
+    work = at_work(loss=f'1 // 0 if (FOLDER / "broken").exists() else {SQUARED}')
+    with processes.Pool() as pool:
+        list(pool.run(work, trials(2), EXECUTION, never))
+        (tmp_path / "broken").touch()
+        with pytest.raises(TaskError):
+            list(pool.run(work, trials(1), EXECUTION, never))
+        assert all(map(gone, began(tmp_path)))
+
+
+@pytest.mark.slow
+def test_a_pool_holds_several_tasks_at_once(at_work: Callable[..., Workload]) -> None:
+    works = [at_work(), workload(network())]
+    with processes.Pool() as pool:
+        for _ in range(2):
+            for work in works:
+                (found,) = pool.run(work, trials(1), EXECUTION, never)
+                assert found.task == work.task.name
+
+
+def test_a_trial_that_cannot_be_sent_is_refused_in_words() -> None:
+    lock = threading.Lock()
+    schedule = schedules.Custom(lambda t: float(lock.locked()))
+    asked = [trial(recipe("sgd", 0.01, schedule=schedule), 3)]
+
+    with pytest.raises(
+        InputError, match=r"what network is trained with must be something that can be sent to"
+    ):
+        list(processes.run(workload(network()), asked, EXECUTION, never))
 
 
 @pytest.mark.slow
