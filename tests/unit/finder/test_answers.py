@@ -75,7 +75,9 @@ def test_the_edge_of_divergence_is_seen_where_it_is() -> None:
 
 def test_rounds_and_costs_are_what_is_said() -> None:
     found, rounds = search(lambda run, rates: descent(run, rates, 1.0, 0))
-    assert [run.stage for run in rounds[0]] == [Stage.SWEEP] * 3
+    # The last of the first round moves nothing: it measures where training begins.
+    assert [run.stage for run in rounds[0]] == [Stage.SWEEP] * 3 + [Stage.SHORT]
+    assert rounds[0][-1][1:] == (1e-6, 0, POINTS)
     assert all(run.stage is Stage.SHORT for later in rounds[1:] for run in later)
     assert [run.steps for run in rounds[1]] == [48] * 5
     assert [run.steps for run in rounds[-1]] == [328] * 2
