@@ -28,6 +28,7 @@ SHORT_RATIO, LONG_RATIO = 10**0.5, 10**0.4  # of neighbouring rates in the first
 TOP: Final = 10**0.25  # times the rate at which the sweeps are lowest: the highest of the first round
 POINTS: Final = 4  # measurements along a short training, evenly spaced
 EQUAL: Final = 0.02  # of the gain: rates that lose less are called equal
+CLEAR: Final = 1.0  # standard deviation of a batch's loss by which the best short training must have fallen
 CAUTION: Final = 10**-0.15  # of the best rate is suggested: one too high costs more than one too low
 SHIFTS: Final = 2  # times at most that the first round moves on because its best rate lies at its edge
 
@@ -103,7 +104,10 @@ class Search:
             return []
         if self._curve is None:
             last, steps = float(self.rates[-1]), len(self.rates)
-            return [Run(Stage.SWEEP, last, seed, steps) for seed in self.plan.sweep_seeds]
+            sweeps = [Run(Stage.SWEEP, last, seed, steps) for seed in self.plan.sweep_seeds]
+            # A few updates that move nothing: what is measured may begin elsewhere than what is trained on,
+            # with dropout at half of it.
+            return sweeps + self._runs([float(self.rates[0])], POINTS)
         if self._window:
             return self._runs(self._window, _quarters(SHORT_SHARE * self.steps))
         found = self._surface()
@@ -116,7 +120,9 @@ class Search:
         """Take in what the trainings of a round left."""
         self._spent += sum(ran.steps for ran in left)
         if self._curve is None:
-            self._take_sweeps([ran.losses for ran in left])
+            several = len(self.plan.sweep_seeds)
+            begun = [_end(run, ran) for run, ran in zip(runs[several:], left[several:], strict=True)]
+            self._take_sweeps([ran.losses for ran in left[:several]], [x for x in begun if x is not None])
             return
         self._short += zip(runs, left, strict=True)
         if self._window:
@@ -127,9 +133,9 @@ class Search:
     def _runs(self, rates: Sequence[float], steps: int) -> list[Run]:
         return [Run(Stage.SHORT, rate, seed, steps) for rate in rates for seed in self.plan.short_seeds]
 
-    def _take_sweeps(self, sweeps: Sequence[Sequence[float | None]]) -> None:
+    def _take_sweeps(self, sweeps: Sequence[Sequence[float | None]], begun: Sequence[float]) -> None:
         self._curve = sweep.read(self.rates, sweeps)
-        self._start = self._curve.start
+        self._start = float(np.mean(begun)) if begun else self._curve.start
         # Sweeps may break before they are seen to fall: the short race, which is less noisy, has the last
         # word.
         top = self._curve.lowest or self._curve.broken_at
@@ -172,7 +178,7 @@ class Search:
         curve, found = self._curve, self._surface()
         low = suggestion = high = None
         answer = curve.answer
-        if found is not None and self._start - found.best > sweep.SIGNS * curve.error:
+        if found is not None and self._start - found.best > CLEAR * curve.scatter:
             answer = Answer.FOUND
             low, high = map(_rounded, found.equal(self.steps, EQUAL))
             suggestion = max(low, _rounded(CAUTION * found.best_rate(self.steps)))
