@@ -150,16 +150,11 @@ def expected(plan: Plan, costs: Mapping[str, Costs], workloads: Workloads, how: 
 
     Each look after the first is counted half: a race ends before it or it does not.
     """
-    rounds = rounds_at_most(plan)
+    seconds = [_round(trials, costs, workloads, how) for trials in rounds_at_most(plan)]
+    looked = len(seconds) - max(len(plan.looks) - 1, 0)
     fitting = FITTING * sum(not c.rates for c in plan.contenders)
-    fitting += START if how.executor == "processes" else 0.0
-    later = max(len(plan.looks) - 1, 0)
-    whole = sum(_round(trials, costs, workloads, how) for trials in rounds[: len(rounds) - later])
-    return (
-        fitting
-        + whole
-        + sum(_round(trials, costs, workloads, how) for trials in rounds[len(rounds) - later :]) / 2
-    )
+    start = START if how.executor == "processes" else 0.0
+    return start + fitting + sum(seconds[:looked]) + sum(seconds[looked:]) / 2
 
 
 def _round(

@@ -91,14 +91,16 @@ def enter(
         raise InputError("a race", "have a task", "none", "List them with: thalweg tasks.")
     (one, fields), *_ = given.items()
     prepared = prepare(task, seed, fields.get("batch_size"), data, download)
+    workload, flops = prepared.workload, prepared.update_flops
     recipes = {name: _recipe(own, prepared) for name, own in given.items()}
     if path:
         base = recipes[one]
         recipes = {name: varied(base, path, value) for name, value in named(path, values).items()}
+        flops *= workload.batch_size(next(iter(recipes.values()))) / workload.batch_size(base)
         asked = dict.fromkeys(recipes, asked[one]) if asked else {}
         if path == "rate":
             asked = {name: (own.rate or 0.0,) for name, own in recipes.items()}
-    return Field(recipes, asked, prepared.workload, prepared.update_flops, source_of(task), path)
+    return Field(recipes, asked, workload, flops, source_of(task), path)
 
 
 def check(plan: Plan, schedules: Mapping[str, Schedule] | None, field: Field) -> None:
@@ -157,9 +159,9 @@ def _varied(vary: Mapping[str, Any] | None) -> tuple[str, list[Any]]:
     if len(vary) != 1:
         raise InputError("a race", "vary one field", ", ".join(vary) or "none")
     ((path, values),) = vary.items()
-    if isinstance(values, str) or not isinstance(values, Iterable):
+    if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
         raise InputError(f"the values of {path}", "be two or more different ones", repr(values))
-    return path, list(values.items()) if isinstance(values, Mapping) else list(values)
+    return path, list(values)
 
 
 def _several(asked: float | Iterable[float]) -> tuple[float, ...]:
@@ -201,7 +203,8 @@ def _with_tasks(
 
 def _spelt(task: TaskLike | None, value: Any) -> TaskLike:
     """Return a task as it is loaded: beside a task file, a bare name is one that this file defines."""
-    if isinstance(task, str | os.PathLike) and isinstance(value, str) and re.fullmatch(r"\w+", value):
+    bare = isinstance(value, str) and re.fullmatch(r"\w+", value) and value not in BUILTIN
+    if bare and isinstance(task, str | os.PathLike):
         return f"{os.fspath(task)}:{value}"
     return value  # type: ignore[no-any-return]
 

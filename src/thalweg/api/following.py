@@ -66,9 +66,11 @@ def followed(
     plan = race.plan  # it runs as the race did
     settled = replace(asked, executor=plan.executor, threads=plan.threads, wave=plan.wave, why=plan.why)
     workload = workload_of(field.workloads, advice.contender)
-    return kept(
-        *(key, folder, lambda: settled, workload, how), fresh=fresh, command=command, follows=race.key
-    )
+
+    def settle() -> Plan:
+        return settled
+
+    return kept(key, folder, settle, workload, how, fresh=fresh, command=command, follows=race.key)
 
 
 def planned_after(

@@ -93,7 +93,7 @@ def showdown(
         budget: seconds that everything may take, from here to the report, instead: turned into updates before
             the first trial, by measuring.
         batch_size: examples of one update, or "all"; None: what the task suggests.
-        recipe: further fields that all share, e.g. ``{"clip_norm": 1.0}``.
+        recipe: further fields that all share, e.g. ``{"wrappers": {"clip_norm": 1.0}}``.
         vary: one field of the recipe with its values, raced with one optimizer instead of several:
             ``{"batch_size": [32, 128]}``, ``{"betas.1": [0.95, 0.999]}``; or ``{"task": [...]}``, tasks with
             equally many examples.
