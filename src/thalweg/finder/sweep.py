@@ -131,8 +131,8 @@ def _moves(x: Array, raw: Array, few: int) -> tuple[bool, bool]:
     error += 1e-9 * float(np.abs(np.nanmean(rows[:, :few])))  # rounding moves nothing
     away = np.sqrt(((centred @ weights.T) ** 2).mean(0))
     below = np.minimum(centred, 0.0).mean(0) @ weights.T
-    moved = bool((away > SIGNS * error)[few:].any())
-    return bool(lost or moved), bool((below < -SIGNS * error / math.sqrt(len(rows)))[few:].any())
+    falls = bool((below < -SIGNS * error / math.sqrt(len(rows)))[few:].any())
+    return bool(lost or falls or (away > SIGNS * error)[few:].any()), falls
 
 
 def _until_broken(raw: Array, noise: float) -> Array:

@@ -318,3 +318,16 @@ def test_sweeps_that_fall_and_rise_do_not_cancel() -> None:
     found = read(RATES, [swept(5 + sign * fall + random.normal(scale=0.1, size=80)) for sign in (1, -1)])
 
     assert found.answer is not Answer.FLAT
+
+
+def test_a_fall_at_the_very_end_of_a_short_and_noisy_sweep_is_seen() -> None:
+    rates = np.logspace(-8, 1, 24)
+    x = np.log10(rates[:-1])
+    missed = 0
+    for seed in range(50):
+        drawn = 0.3 * np.random.default_rng(seed).normal(size=(3, 23))
+        after = 1 - 0.8 / (1 + 10 ** (-2 * (x + 0.5)))
+        missed += read(rates, [swept(after + row) for row in drawn]).answer is not Answer.FOUND
+
+    # Noise is .3, and what falls by two and a half of it are three updates of a sweep.
+    assert missed <= 10
