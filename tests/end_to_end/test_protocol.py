@@ -107,11 +107,14 @@ STAGES: dict[str, Callable[[Trace], bool]] = {
 }
 
 
-@pytest.fixture(scope="module", params=["serial", "fleet"])
+IN_STAGES: dict[str, Any] = {"steps": 30, "threads": 1, "seeds": (6, 7)}
+
+
+@pytest.fixture(scope="module", params=[pytest.param("serial", marks=pytest.mark.slow), "fleet"])
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Showdown]:
     """A race that nothing disturbed; it is a tie, so that both looks are taken."""
     out = tmp_path_factory.mktemp("whole")
-    return request.param, raced(network(), executor=request.param, threads=1, seeds=(6, 7), out=out)
+    return request.param, raced(network(), **IN_STAGES, executor=request.param, out=out)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -119,7 +122,7 @@ def test_a_race_that_is_broken_off_in_any_stage_goes_on_to_the_same_bits(
     stage: str, whole: tuple[str, Showdown]
 ) -> None:
     executor, expected = whole
-    more: dict[str, Any] = {"executor": executor, "threads": 1, "seeds": (6, 7), "out": "broken"}
+    more: dict[str, Any] = {**IN_STAGES, "executor": executor, "out": "broken"}
     with stopping(STAGES[stage]):
         raced(network(), **more)
     with Store.open("broken") as store:
@@ -136,13 +139,13 @@ def test_a_race_that_is_broken_off_in_any_stage_goes_on_to_the_same_bits(
 
 
 def test_schedules_race_under_the_winner_at_rates_around_its_own_on_seeds_of_their_own() -> None:
-    result = raced(network(), seeds=6)
+    result = raced(network(), steps=30, executor="fleet")
     race, after = result.race, result.schedules
 
     assert after is not None
     assert after.follows == race.key
     plan = after.plan
-    assert (plan.vary, plan.steps, plan.looks, plan.finder) == ("schedule", 60, (), None)
+    assert (plan.vary, plan.steps, plan.looks, plan.finder) == ("schedule", 30, (), None)
     assert [c.name for c in plan.contenders] == ["constant", "cosine", "step", "warmup-cosine"]
     assert [c.recipe["schedule"]["name"] for c in plan.contenders] == [c.name for c in plan.contenders]
     used = {t.seed for t in race.traces}

@@ -129,6 +129,64 @@ def test_schedule_and_clipping_reach_every_optimizer(call: Call) -> None:
     assert timeless(plain)["ranking"] != timeless(changed)["ranking"]
 
 
+def test_schedules_follow_unless_they_are_not_wanted(call: Call) -> None:
+    plain = race(call)
+    done = call(*RACE[:-2], "--schedules", "constant,step:every=2,ratio=0.5", "--json")
+    found = strict(done.out)
+
+    assert plain["schedules"] is None
+    after = found["schedules"]
+    assert {row["optimizer"] for row in after["ranking"]} == {"constant", "step:every=2,ratio=0.5"}
+    assert sorted(after) == sorted(KEYS)
+    assert timeless({**found, "schedules": None, "recommendation": None}) == timeless(
+        {**plain, "recommendation": None}
+    )
+
+
+def test_looks_and_targets_are_in_the_answer(call: Call) -> None:
+    found = race(call, "--seeds", "2,3", "--target", "accuracy=0.05")
+
+    assert found["seeds"] == 3
+    assert sum("The race could end after 2 or 3 final seeds" in s for s in found["sentences"]) == 1
+    assert [sorted(row) for row in found["time_to_target"]] == [
+        ["optimizer", "reached", "seconds", "seeds", "steps"]
+    ] * 2
+    assert sum(s.startswith("To a validation accuracy of 0.05: ") for s in found["sentences"]) == 1
+
+
+def test_values_of_a_field_race(call: Call) -> None:
+    done = call(
+        *("showdown", "wine", "--optimizers", "adam", "--vary", "batch_size=16,64", "--epochs", "2"),
+        *("--seeds", "2", "--rates", "adam=0.01", "--json"),
+    )
+    found = strict(done.out)
+
+    assert {row["optimizer"] for row in found["ranking"]} == {"batch_size=16", "batch_size=64"}
+    assert [(row["steps"], row["gradient_examples"]) for row in found["ledger"]["rows"]] == [
+        (2 * 2 * 9, 2 * 2 * 142),
+        (2 * 2 * 3, 2 * 2 * 142),
+    ]
+    assert found["schedules"] is None
+
+
+def test_several_tasks_are_answered_together(tmp_path: Path, call: Call) -> None:
+    given = ("--optimizers", "sgd,adam", "--rates", "sgd=0.1,adam=0.01", "--steps", "5", "--seeds", "2")
+    done = call("showdown", "wine", "breast-cancer", *given, "--schedules", "none", "--json")
+    found = strict(done.out)
+
+    assert (done.code, done.err) == (0, "")
+    assert sorted(found) == ["profile", "races", "report"]
+    assert [sorted(one) for one in found["races"]] == [sorted(KEYS)] * 2
+    assert found["profile"]["tasks"] == ["wine", "breast-cancer"]
+    assert (tmp_path / found["report"]).is_file()
+    said = call("showdown", "wine", "breast-cancer", *given, "--schedules", "none").out
+    assert said.startswith("wine\n")
+    assert "\nbreast-cancer\n" in said
+    assert said.splitlines()[-1] == f"Report: {found['report']}"
+    alone = strict(call("showdown", "wine", *given, "--schedules", "none", "--json").out)
+    assert alone["finished_at"] == found["races"][0]["finished_at"]
+
+
 def test_the_answer_for_a_person_says_the_verdict_first_and_the_report_last(
     tmp_path: Path, call: Call
 ) -> None:
