@@ -148,6 +148,12 @@ def _range(x: Array, tau: Array, units: Array) -> tuple[float, float, float]:
     """Return between which rates a suggestion may lie, and where a wall is expected; all log₁₀."""
     place = int(np.argmin(units))
     last = np.array([tau[i] >= tau[x == x[i]].max() - 1e-9 for i in range(len(x))])
-    bad = x[(x > x[place]) & last & (units > BAD)]
+    bad = last & (x > x[place]) & (units > BAD)
+    # A rate that diverged bounds the search too, even below the best, unless a higher one went on as long.
+    alive = np.isfinite(units)
+    for i in np.flatnonzero(~alive):
+        bad[i] |= not (alive & (x > x[i]) & (tau >= tau[i] - 1e-9)).any()
     low, highest = float(x.min()) - LOWER, float(x.max())
-    return (low, float(bad.min()), float(bad.min())) if len(bad) else (low, highest + HIGHER, highest + 0.5)
+    if not bad.any():
+        return low, highest + HIGHER, highest + 0.5
+    return low, float(x[bad].min()), float(x[bad].min())

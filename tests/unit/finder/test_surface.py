@@ -141,6 +141,19 @@ def test_nothing_is_suggested_from_a_rate_on_that_ended_badly() -> None:
     assert 10**found.high == pytest.approx(0.316)
 
 
+def test_a_rate_that_diverged_later_bounds_those_above_that_were_not_tried_as_long() -> None:
+    rates, steps = points(np.array([0.1, 0.316, 1.0, 3.16]), np.array([0.5]))
+    losses = 1 / (1 + rates * steps / 5)
+    losses[(rates == 0.5) & (steps > 100)] = math.nan
+
+    found = fit(rates, steps, losses, start=1.0)
+
+    # 3.16 is best after 48 updates, and nobody knows what becomes of it after 328.
+    assert found is not None
+    assert found.grid()[-1] == pytest.approx(0.5)
+    assert found.best_rate(1000) < 0.5
+
+
 def test_rates_are_looked_for_a_decade_below_and_a_little_above_those_tried() -> None:
     rates, steps = points(np.array([0.01, 0.1]), np.array([]))
 
