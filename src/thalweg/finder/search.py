@@ -178,13 +178,13 @@ class Search:
         curve, found = self._curve, self._surface()
         low = suggestion = high = None
         answer = curve.answer
-        if found is not None and self._start - found.best > CLEAR * curve.scatter:
+        ends = [end for run, ran in self._short if (end := _end(run, ran)) is not None]
+        if found is not None and ends and self._start - min(ends) > CLEAR * curve.scatter:
             answer = Answer.FOUND
             low, high = map(_rounded, found.equal(self.steps, EQUAL))
             suggestion = max(low, _rounded(CAUTION * found.best_rate(self.steps)))
         elif answer is Answer.FOUND:
-            ended = any(_end(run, ran) is not None for run, ran in self._short)
-            answer = Answer.NOISY if ended else Answer.DIVERGED
+            answer = Answer.NOISY if ends else Answer.DIVERGED
         made = Finding(
             optimizer=self.name,
             outcome=answer,

@@ -220,6 +220,15 @@ def test_where_every_short_training_diverges_that_is_the_answer() -> None:
     assert all(loss is None for short in found.short for loss in short.losses)
 
 
+def test_a_loss_that_was_lower_on_the_way_only_is_no_answer() -> None:
+    def dipping(rate: float, step: int) -> float:
+        return 0.5 if step in (5, 33) else 1.0
+
+    found, _ = search(both(lowest_at(0.1), dipping))
+
+    assert (found.outcome, found.suggestion) == (Answer.NOISY, None)
+
+
 def test_what_diverges_late_is_not_suggested() -> None:
     # At 0.1 and above trainings are lost after 100 updates: the first round does not see it.
     def late(rate: float, step: int) -> float | None:
