@@ -30,6 +30,7 @@ POINTS: Final = 4  # measurements along a short training, evenly spaced
 EQUAL: Final = 0.02  # of the gain: rates that lose less are called equal
 CLEAR: Final = 1.0  # standard deviation of a batch's loss by which the best short training must have fallen
 CAUTION: Final = 10**-0.15  # of the best rate is suggested: one too high costs more than one too low
+UNSEEN: Final = 10.0  # where sweeps show nothing, the short race is run this far below the highest rate
 SHIFTS: Final = 2  # times at most that the first round moves on because its best rate lies at its edge
 
 
@@ -136,14 +137,14 @@ class Search:
     def _take_sweeps(self, sweeps: Sequence[Sequence[float | None]], begun: Sequence[float]) -> None:
         self._curve = sweep.read(self.rates, sweeps)
         self._start = float(np.mean(begun)) if begun else self._curve.start
-        # Sweeps may break before they are seen to fall: the short race, which is less noisy, has the last
-        # word.
+        # Sweeps may break before they are seen to fall, or show nothing, as with Rprop, whose rate is that of its
+        # first step: the short race, which is less noisy, has the last word.
         top = self._curve.lowest or self._curve.broken_at
         if top is None:
-            self._over = True
-        else:
-            few = range(self.plan.short_rates)
-            self._window = [_rounded(top * TOP / SHORT_RATIO**k) for k in reversed(few)]
+            top = float(self.rates[-1]) / UNSEEN
+            self._shifts = SHIFTS  # there is nothing to follow
+        few = range(self.plan.short_rates)
+        self._window = [_rounded(top * TOP / SHORT_RATIO**k) for k in reversed(few)]
 
     def _move_on(self) -> None:
         """Where the best rate of the first round lies at its edge, look beyond."""

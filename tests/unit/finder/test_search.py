@@ -212,6 +212,30 @@ def test_a_sweep_that_breaks_before_it_falls_leaves_the_answer_to_the_short_race
     assert found.diverges_at == pytest.approx(1.0, rel=0.7)
 
 
+def flat(run: Run, rates: Array) -> Ran:
+    return Ran(run.steps, (1 + np.random.default_rng(run.seed).normal(size=run.steps) / 50).tolist(), [])
+
+
+def test_where_sweeps_show_nothing_the_short_race_below_their_end_has_the_last_word() -> None:
+    # As with Rprop: a rate that counts at the first step only is not seen while it climbs.
+    found, asked = search(both(flat, quadratic(0.5)))
+
+    assert found.outcome is Answer.FOUND
+    assert found.suggestion is not None
+    least = min(quadratic(0.5)(rate, STEPS) for rate in np.geomspace(1e-3, 1, 300))
+    assert quadratic(0.5)(found.suggestion, STEPS) < least + EQUAL
+    assert found.diverges_at is None
+    first = [run.rate for run in asked[4:9]]
+    assert first[-1] == pytest.approx(100 / 10 * 10**0.25, rel=0.01)
+
+
+def test_where_short_trainings_show_nothing_either_it_is_flat_and_nothing_more_is_tried() -> None:
+    found, asked = search(both(flat, lambda rate, step: 0.7))
+
+    assert (found.outcome, found.suggestion) == (Answer.FLAT, None)
+    assert len(asked) == 3 + 1 + plan_finder(STEPS).short_rates
+
+
 def test_where_every_short_training_diverges_that_is_the_answer() -> None:
     # But for the lowest rate of the sweeps, at which it is measured where they begin.
     found, _ = search(both(lowest_at(0.1), lambda rate, step: 1.0 if rate <= 1e-6 else None))
