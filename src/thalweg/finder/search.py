@@ -137,8 +137,8 @@ class Search:
     def _take_sweeps(self, sweeps: Sequence[Sequence[float | None]], begun: Sequence[float]) -> None:
         self._curve = sweep.read(self.rates, sweeps)
         self._start = float(np.mean(begun)) if begun else self._curve.start
-        # Sweeps may break before they are seen to fall, or show nothing, as with Rprop, whose rate is that of its
-        # first step: the short race, which is less noisy, has the last word.
+        # Sweeps may break before they are seen to fall, or show nothing, as with Rprop, whose rate is that of
+        # its first step: the short race, which is less noisy, has the last word.
         top = self._curve.lowest or self._curve.broken_at
         if top is None:
             top = float(self.rates[-1]) / UNSEEN
