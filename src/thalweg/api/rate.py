@@ -51,7 +51,7 @@ def find_lrs(
             1.15 times that, 4.3 % of a tuning of nine rates on three seeds; at most 5 %.
         steps: the same in updates.
         batch_size: examples of one update, or "all"; None: what the task suggests.
-        recipe: further fields of the recipe, e.g. ``{"wrappers": {"clip_norm": 1.0}}``.
+        recipe: further fields of every recipe, e.g. ``{"wrappers": {"clip_norm": 1.0}}``.
         seed: the root from which all random numbers derive.
         executor: how trainings run; see `showdown`, also for the rest.
         memory: bytes that a fleet may take beside the data.
@@ -73,10 +73,15 @@ def find_lrs(
     for name in names:
         preset(name)
     own = [one.batch_size for one in asked if isinstance(one, Recipe)]
-    prepared = prepare(task, seed, own[0] if own else batch_size, data, download)
-    fields = {"batch_size": prepared.batch_size, **(recipe or {})}
+    prepared = prepare(task, seed, own[0] if own and batch_size is None else batch_size, data, download)
     recipes = {
-        name: one if isinstance(one, Recipe) else Recipe.from_data({"optimizer": name, **fields})
+        name: Recipe.from_data(
+            {
+                **(one.to_data() if isinstance(one, Recipe) else {"batch_size": prepared.batch_size}),
+                "optimizer": name,
+                **(recipe or {}),
+            }
+        )
         for name, one in zip(names, asked, strict=True)
     }
     how = execution(seed, executor, threads, device, prepared.update_flops)
@@ -84,11 +89,12 @@ def find_lrs(
     given = {"epochs": epochs, "steps": steps}
     if epochs is None and steps is None:
         given["epochs"] = workload.task.epochs
-    updates = steps_of(Budget(**given), workload, next(iter(recipes.values())), how)  # type: ignore[arg-type]
+    budget = Budget(**given)  # type: ignore[arg-type]
+    updates = {name: steps_of(budget, workload, one, how) for name, one in recipes.items()}
     for name, one in recipes.items():
-        try_update(workload, Trial(name, Stage.SHORT, one, 0, updates), how)
-    plan = plan_finder(updates)
-    with Bar("finding the rate", round(1.35 * updates * len(recipes))) as bar:
+        try_update(workload, Trial(name, Stage.SHORT, one, 0, updates[name]), how)
+    plan = plan_finder(min(updates.values()))
+    with Bar("finding the rate", round(1.35 * sum(updates.values()))) as bar:
 
         def finish(trials: Sequence[Trial]) -> list[Trace]:
             work = sum(t.steps for t in trials)
