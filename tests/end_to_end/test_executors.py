@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -150,17 +150,17 @@ class Stop(Exception):
 @contextmanager
 def stopping(after: int) -> Iterator[None]:
     """Let the store of a race fail right after it has kept so many traces."""
-    keep, kept = Store.save_trace, 0
+    keep, left = Store.keep, after
 
-    def save_trace(store: Store, trace: Trace) -> None:
-        nonlocal kept
-        keep(store, trace)
-        kept += 1
-        if kept == after:
+    def some(store: Store, race: str, traces: Sequence[Trace], known: Container[str] = ()) -> None:
+        nonlocal left
+        keep(store, race, traces[:left], known)
+        left -= len(traces)
+        if left <= 0:
             raise Stop
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Store, "save_trace", save_trace)
+        patched.setattr(Store, "keep", some)
         with pytest.raises(Stop):
             yield
 
@@ -186,7 +186,7 @@ def test_a_fleet_that_is_interrupted_in_a_wave_goes_on_as_it_was_planned_to_the_
         raced(task(), "fleet", "broken", threads=1)
     with Store.open(Path("broken")) as store:
         (summary,) = store.races()
-        assert (len(store.race(summary.key).traces), summary.finished_at) == (after - 1, None)
+        assert (len(store.race(summary.key).traces), summary.finished_at) == (after, None)
     whole = raced(task(), "fleet", "whole", threads=1)
 
     ended = raced(task(), "fleet", "broken", threads=1)

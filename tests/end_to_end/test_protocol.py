@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -82,15 +82,16 @@ class Stop(Exception):
 @contextmanager
 def stopping(at: Callable[[Trace], bool]) -> Iterator[None]:
     """Let the store fail right after it has kept the first trace of a kind."""
-    keep = Store.save_trace
+    keep = Store.keep
 
-    def save_trace(store: Store, trace: Trace) -> None:
-        keep(store, trace)
-        if at(trace):
+    def some(store: Store, race: str, traces: Sequence[Trace], known: Container[str] = ()) -> None:
+        place = next((i for i, trace in enumerate(traces) if at(trace)), None)
+        keep(store, race, traces[: None if place is None else place + 1], known)
+        if place is not None:
             raise Stop
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Store, "save_trace", save_trace)
+        patched.setattr(Store, "keep", some)
         with pytest.raises(Stop):
             yield
 

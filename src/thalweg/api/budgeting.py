@@ -26,7 +26,7 @@ from thalweg.training.loop import train
 from thalweg.training.trial import Budget, Execution, Trial, Workload
 
 MOST: Final = 10**7  # updates of a trial that are looked at
-LONG: Final = 0.2  # seconds of a rehearsal from which its time per update is read
+REHEARSED: Final = 0.03  # of the time, for each of the waves that are timed
 KEEPING: Final = 0.004  # seconds to keep a finished trial: two writes that are on the disk
 FITTING: Final = 0.15  # seconds in which a finder makes sense of the trials of one optimizer
 DRAWING: Final = 1.0  # seconds to judge a race and draw its report
@@ -103,7 +103,8 @@ def fitted(
 
     settled = {name: getattr(plan, name) for name in ("executor", "threads", "wave", "why")}
     runs = replace(how, executor=plan.executor, threads=plan.threads, wave=plan.wave)
-    costs = measured(largest_round(plan), field.workloads, runs)
+    allowed = REHEARSED * (deadline - time.perf_counter())
+    costs = measured(largest_round(plan), field.workloads, runs, allowed)
     first = next(iter(field.recipes))
     epoch = math.ceil(plan.train_examples / plan.batch_size)
     alike = all(contender.batch_size is None for contender in plan.contenders)
@@ -172,13 +173,16 @@ def _round(
     return total / min(len(trials), max(1.0, BESIDE * (processes.workers() // how.threads)))
 
 
-def measured(trials: Sequence[Trial], workloads: Workloads, how: Execution) -> dict[str, Costs]:
+def measured(
+    trials: Sequence[Trial], workloads: Workloads, how: Execution, seconds: float
+) -> dict[str, Costs]:
     """Measure what trials cost, by the names of contenders: those of one kind in a fleet together, else each.
 
     Args:
         trials: those of the largest round.
         workloads: the task with its data, or one for each contender.
         how: how trials run.
+        seconds: about so long a wave is timed; the longer, the less it matters what else the machine does.
     """
     found: dict[str, Costs] = {}
     for workload, own in by_workload(trials, workloads):
@@ -187,16 +191,16 @@ def measured(trials: Sequence[Trial], workloads: Workloads, how: Execution) -> d
             if how.wave:
                 large = fleet.waves(alike, how.wave)[0]
                 small = [*each.values()][: len(large)]
-                costs = Costs(_rehearsed(workload, small, how), _rehearsed(workload, large, how))
+                costs = Costs(*(_rehearsed(workload, wave, how, seconds) for wave in (small, large)))
                 found |= dict.fromkeys(each, costs)
             else:
                 for name, trial in each.items():
-                    alone = _rehearsed(workload, [trial], how)
+                    alone = _rehearsed(workload, [trial], how, seconds)
                     found[name] = Costs(alone, alone)
     return found
 
 
-def _rehearsed(workload: Workload, trials: Sequence[Trial], how: Execution) -> Cost:
+def _rehearsed(workload: Workload, trials: Sequence[Trial], how: Execution, seconds: float) -> Cost:
     """Time a wave on models that are thrown away: twice for its length, once more to measure."""
 
     def run(steps: int) -> float:
@@ -208,8 +212,9 @@ def _rehearsed(workload: Workload, trials: Sequence[Trial], how: Execution) -> C
     with torch_threads(how.threads), isolated_random(0):
         run(1)  # traces and compiles
         few, steps = run(2), 16
-        while (many := run(steps)) - few < LONG and steps < MOST:
-            steps *= 4
+        while (many := run(steps)) - few < seconds / 2 and steps < MOST:
+            steps *= 2
+        update = (many - few) / (steps - 2)
         engine = _engine(workload, trials, how)
         rows = range(len(trials))
         data, start = workload.data, time.perf_counter()
@@ -218,7 +223,6 @@ def _rehearsed(workload: Workload, trials: Sequence[Trial], how: Execution) -> C
         engine.measure(rows, data.train)
         engine.measure(rows, data.test)
         last = time.perf_counter() - start - evaluation
-    update = (many - few) / (steps - 2)
     return Cost(len(trials), max(few - 2 * update, 0.0), update, evaluation, last)
 
 

@@ -4,8 +4,11 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from thalweg.api.prepare import environment, now
+from thalweg.errors import StoreError
 from thalweg.evidence import race as evidence
 from thalweg.executors import auto
 from thalweg.progress import Bar
@@ -64,19 +67,21 @@ def _run(
     how = replace(how, executor=plan.executor, threads=plan.threads, wave=plan.wave)
     store.save_race(key, plan, command, environment(), now(), follows)
 
-    def completed(trial: str) -> Trace | None:
-        return None if fresh else store.traces([trial]).get(trial)
+    with Bar("racing", updates_at_most(plan)) as bar, _Keeping(store, key) as keeping:
 
-    with Bar("racing", updates_at_most(plan)) as bar:
+        def completed(trial: str) -> Trace | None:
+            keeping.write()  # a new round begins
+            return None if fresh else store.traces([trial]).get(trial)
 
         def on_finished(trace: Trace, before: bool) -> None:
-            if not before:
-                store.save_trace(trace)
-            store.attach(key, trace.key)
+            keeping.add(trace, before)
+            if not (before or how.wave):  # the traces of a wave come all at once
+                keeping.write()
             done = trace.budget_steps if before else 0
             bar.advance(done, f"{trace.stage} {trace.contender} at {trace.rate:g}")
 
         def progress(updates: int) -> None:
+            keeping.write()  # a new wave has begun
             bar.advance(updates)
 
         with auto.opened(how.executor, progress) as runner:
@@ -84,3 +89,37 @@ def _run(
     ledger, verdict = evidence.ledger(plan, traces), evidence.verdict(plan, traces)
     store.finish_race(key, [t.key for t in traces], verdict, ledger, now(), findings)
     return store.race(key)
+
+
+class _Keeping:
+    """What of a race is to be written next, and is by the end of the ``with`` block.
+
+    To wait for the disk takes longer than to train a small network: what is finished at once is written at
+    once.
+    """
+
+    def __init__(self, store: Store, key: str) -> None:
+        self._store, self._key = store, key
+        self._traces: list[Trace] = []
+        self._known: set[str] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(error, StoreError):
+            self.write()
+
+    def add(self, trace: Trace, known: bool) -> None:
+        """Note a trace; a known one is in the store already."""
+        self._traces.append(trace)
+        if known:
+            self._known.add(trace.key)
+
+    def write(self) -> None:
+        """Write what was noted."""
+        if self._traces:
+            traces, self._traces = self._traces, []
+            self._store.keep(self._key, traces, self._known)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from thalweg.errors import InputError, StoreError
-from thalweg.store.migrations import APPLICATION_ID, MIGRATIONS, migrate, schema_version
+from thalweg.store.migrations import APPLICATION_ID, MIGRATIONS, migrate, schema_version, transaction
 
 FILE_NAME = "thalweg.sqlite"
 LOCK_SECONDS = 10.0  # how long to wait for another process; a write holds the lock for milliseconds
@@ -57,10 +57,11 @@ def _prepare(connection: sqlite3.Connection, folder: Path, path: Path, create: b
     connection.execute("PRAGMA trusted_schema = OFF")  # the file may be a stranger's
     connection.execute("PRAGMA cell_size_check = ON")
     known = len(MIGRATIONS)
-    version = schema_version(connection)
-    mark = connection.execute("PRAGMA application_id").fetchone()[0]
-    # A file without any content is a store whose making was interrupted.
-    new = mark == 0 and version == 0 and not connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    with transaction(connection, "DEFERRED"):  # another process may be making the store just now
+        version = schema_version(connection)
+        mark = connection.execute("PRAGMA application_id").fetchone()[0]
+        # A file without any content is a store whose making was interrupted.
+        new = mark == 0 and version == 0 and not connection.execute("SELECT 1 FROM sqlite_master").fetchone()
     if mark != APPLICATION_ID and not new:
         raise _foreign(path, "the database of another program")
     if not 1 <= version <= known and not new:

@@ -7,7 +7,7 @@ is killed loses the trial that it was in, and nothing else.
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,12 +80,20 @@ class Store:
     def save_trace(self, trace: Trace) -> None:
         """Keep a finished trial; one that is already kept under the same key is replaced."""
         with self._writing():
-            self._connection.execute(
-                "INSERT INTO traces (key, stage, started_at, record) VALUES (?, ?, ?, ?) ON CONFLICT (key)"
-                " DO UPDATE SET stage = excluded.stage, started_at = excluded.started_at,"
-                " record = excluded.record",
-                (trace.key, str(trace.stage), trace.started_at, _encode(trace)),
-            )
+            self._save(trace)
+
+    def keep(self, race_key: str, traces: Sequence[Trace], known: Container[str] = ()) -> None:
+        """Keep finished trials as part of a begun race, all of them or none: a write waits for the disk.
+
+        Those whose keys are known are kept already, and only become part of the race. Raises StoreError where
+        no such race is under way, sqlite3.IntegrityError where a known one is not kept.
+        """
+        with self._writing():
+            race_id, _ = self._begun(race_key)
+            for trace in traces:
+                if trace.key not in known:
+                    self._save(trace)
+                self._attach(race_id, trace.key)
 
     def traces(self, keys: Iterable[str]) -> dict[str, Trace]:
         """Give those of the wanted traces that are kept, by key, in the order wanted."""
@@ -133,11 +141,7 @@ class Store:
         """
         with self._writing():
             race_id, _ = self._begun(race_key)
-            self._connection.execute(
-                "INSERT INTO race_traces (race_id, trace_key, position)"
-                " SELECT ?1, ?2, count(*) FROM race_traces WHERE race_id = ?1 ON CONFLICT DO NOTHING",
-                (race_id, trace_key),
-            )
+            self._attach(race_id, trace_key)
 
     def finish_race(
         self,
@@ -205,6 +209,21 @@ class Store:
                 (str(Stage.TUNING), str(Stage.FINAL)),
             )
             return tuple(_summary(self._decode(Race, text), done) for text, done in rows)
+
+    def _save(self, trace: Trace) -> None:
+        self._connection.execute(
+            "INSERT INTO traces (key, stage, started_at, record) VALUES (?, ?, ?, ?) ON CONFLICT (key)"
+            " DO UPDATE SET stage = excluded.stage, started_at = excluded.started_at,"
+            " record = excluded.record",
+            (trace.key, str(trace.stage), trace.started_at, _encode(trace)),
+        )
+
+    def _attach(self, race_id: int, trace_key: str) -> None:
+        self._connection.execute(
+            "INSERT INTO race_traces (race_id, trace_key, position)"
+            " SELECT ?1, ?2, count(*) FROM race_traces WHERE race_id = ?1 ON CONFLICT DO NOTHING",
+            (race_id, trace_key),
+        )
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -113,7 +113,7 @@ def test_what_is_measured_is_positive_and_for_every_contender(how: Any) -> None:
     entries = [Entry("a", recipe()), Entry("b", recipe("adam")), Entry("c", recipe(batch_size=11), steps=4)]
     plan = make_plan(work, entries, how, 10, 1.0, seeds=3)
 
-    found = measured(largest_round(plan), work, how)
+    found = measured(largest_round(plan), work, how, seconds=0.05)
 
     assert sorted(found) == ["a", "b", "c"]
     for costs in found.values():

@@ -220,6 +220,25 @@ def test_trials_of_the_finder_are_not_counted_and_what_follows_another_race_says
     assert kept.follows == race.key
 
 
+def test_several_trials_are_kept_as_part_of_a_race_or_none_of_them(tmp_path: Path, race: Race) -> None:
+    first, second, third, *_ = race.traces
+    with Store.open(tmp_path) as store:
+        store.save_race(race.key, race.plan, "", {}, race.started_at)
+        store.save_trace(second)
+        slower = replace(second, total_seconds=99.0)
+        store.keep(race.key, [first, slower], known={second.key})
+        assert store.race(race.key).traces == (first, second)  # what is known is not written again
+        with pytest.raises(sqlite3.IntegrityError):
+            store.keep(race.key, [third, race.traces[3]], known={race.traces[3].key})
+        assert store.race(race.key).traces == (first, second)
+        assert store.traces([third.key]) == {}
+        store.keep(race.key, [slower])
+        assert store.race(race.key).traces == (first, slower)
+        with pytest.raises(StoreError, match="be under way"):
+            store.keep("no such race", [third])
+        assert store.traces([third.key]) == {}
+
+
 def test_given_rates_are_planned_without_tuning(tmp_path: Path, race: Race) -> None:
     given_one = replace(race.plan.contenders[0], tuned=False, quota=1)
     plan: Plan = replace(race.plan, contenders=(given_one, race.plan.contenders[1]))
