@@ -139,10 +139,7 @@ class Search:
         self._start = float(np.mean(begun)) if begun else self._curve.start
         # Sweeps may break before they are seen to fall, or show nothing, as with Rprop, whose rate is that of
         # its first step: the short race, which is less noisy, has the last word.
-        top = self._curve.lowest or self._curve.broken_at
-        if top is None:
-            top = float(self.rates[-1]) / UNSEEN
-            self._shifts = SHIFTS  # there is nothing to follow
+        top = self._curve.lowest or self._curve.broken_at or float(self.rates[-1]) / UNSEEN
         few = range(self.plan.short_rates)
         self._window = [_rounded(top * TOP / SHORT_RATIO**k) for k in reversed(few)]
 
@@ -153,7 +150,10 @@ class Search:
         rates, few = sorted(ends), self.plan.short_rates // 2
         best = min(fine, key=lambda rate: fine[rate]) if fine else None
         self._window = []
-        if self._shifts < SHIFTS:
+        assert self._curve is not None
+        least = CLEAR * self._curve.scatter
+        moved = any(loss is None or abs(loss - self._start) > least for loss in ends.values())
+        if self._shifts < SHIFTS and (moved or self._curve.answer is not Answer.FLAT):
             self._shifts += 1
             if best is None or best == rates[0]:
                 self._window = [_rounded(rates[0] / SHORT_RATIO**k) for k in range(few, 0, -1)]
