@@ -18,6 +18,7 @@ from thalweg.cli.options import (
     wrap_option,
     wrappers,
 )
+from thalweg.errors import InputError
 
 
 @click.command()
@@ -54,6 +55,8 @@ def lr(
     names = [name.strip() for name in optimizers.split(",") if name.strip()]
     for name in names:
         preset(name)  # refused before torch is imported, which takes seconds
+    if page is not None and Path(page).is_dir():
+        raise InputError("--report", "name a file", f"the folder {page}", "Such as rates.html.")
     options["batch_size"] = batch_size(options["batch_size"])
     options["memory"] = None if options["memory"] is None else size("--memory", options["memory"])
     recipe: dict[str, Any] = {"wrappers": around} if (around := wrappers(wrap)) else {}
