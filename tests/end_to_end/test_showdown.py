@@ -183,6 +183,11 @@ def test_several_tasks_are_answered_together(tmp_path: Path, call: Call) -> None
     assert said.startswith("wine\n")
     assert "\nbreast-cancer\n" in said
     assert said.splitlines()[-1] == f"Report: {found['report']}"
+    best = max(found["profile"]["scores"].values())
+    assert said.splitlines()[-2].startswith(
+        "Over 2 tasks, the performance profile of the epochs to the training"
+    )
+    assert f" {best:.2f}, " in said.splitlines()[-2]
     alone = strict(call("showdown", "wine", *given, "--schedules", "none", "--json").out)
     assert alone["finished_at"] == found["races"][0]["finished_at"]
 

@@ -4,13 +4,16 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thalweg.api.entering import Optimizers
 from thalweg.api.prepare import RUNS, TaskLike, file_name, identity, prepare
 from thalweg.api.race import OPTIMIZERS, Showdown, showdown
 from thalweg.errors import InputError
 from thalweg.records import Race
+
+if TYPE_CHECKING:
+    from thalweg.report.overview import Together
 
 
 @dataclass(frozen=True)
@@ -25,18 +28,39 @@ class Showdowns:
         """All races, those of schedules behind those that they follow."""
         return [race for r in self.results for race in (r.race, r.schedules) if race is not None]
 
+    @property
+    def profile(self) -> "Together | None":
+        """How the same optimizers compare over all tasks; None where that cannot be said."""
+        from thalweg.report.overview import together
+
+        return together([r.race for r in self.results])
+
+    @property
+    def summary(self) -> str:
+        """The profile in a sentence; empty where there is none."""
+        found = self.profile
+        if found is None:
+            return ""
+        mark = "its target" if found.targets else "the training loss that all of them reach"
+        scores, misses = found.profile.scores, found.profile.misses
+        said = [
+            f"{name} {scores[name]:.2f}" + (f" ({misses[name]} missed)" if misses[name] else "")
+            for name in sorted(scores, key=lambda name: -scores[name])
+        ]
+        return (
+            f"Over {len(found.tasks)} tasks, the performance profile of the epochs to {mark} has a mean "
+            f"height of {', '.join(said)}."
+        )
+
     def __str__(self) -> str:
         from thalweg import report
 
         texts = [f"{r.race.plan.task}\n{report.text(r.race, schedules=r.schedules)}" for r in self.results]
-        return "\n".join([*texts, f"Report: {self.report}"])
+        return "\n".join([*texts, *filter(None, [self.summary]), f"Report: {self.report}"])
 
     def to_json(self) -> dict[str, Any]:
         """Return the answers as plain values, with the performance profile over all tasks."""
-        from thalweg.report.overview import together
-
-        found = together([r.race for r in self.results])
-        profile = None
+        found, profile = self.profile, None
         if found is not None:
             profile = {
                 "tasks": list(found.tasks),

@@ -149,8 +149,14 @@ def showdown(
     if as_json:
         print_json(result.to_json())
     elif sys.stdout.isatty():
-        for one in result.results if isinstance(result, api.Showdowns) else (result,):
-            Console().print(report.render(one.race, schedules=one.schedules))
+        if isinstance(result, api.Showdowns):
+            for one in result.results:
+                click.echo(f"{one.race.plan.task}\n")
+                Console().print(report.render(one.race, schedules=one.schedules))
+                click.echo()
+            click.echo(result.summary)
+        else:
+            Console().print(report.render(result.race, schedules=result.schedules))
         # Not by rich, which breaks lines and reads [names] as styles.
         click.echo(f"\nReport: {result.report}")
     else:
