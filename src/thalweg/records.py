@@ -7,6 +7,7 @@ that the value is a time or a date; nothing else in a record depends on the cloc
 """
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -203,8 +204,10 @@ class Plan:
 
     @property
     def trials_at_most(self) -> int:
-        """How many trials the race has, or fewer where every rate of an optimizer diverges."""
-        tuning = sum(c.quota for c in self.contenders if c.tuned) * len(self.tuning_seeds)
+        """How many tuning and final trials there are, or fewer where rates diverge or a look decides."""
+        seeds = range(len(self.tuning_seeds))
+        rates = [c.quota for c in self.contenders if c.tuned]
+        tuning = sum(math.ceil(n / 2**place) if self.halving else n for n in rates for place in seeds)
         return tuning + len(self.contenders) * len(self.final_seeds)
 
 

@@ -186,7 +186,8 @@ def test_given_rates_are_not_tuned_and_several_given_ones_are_all_that_tuning_tr
 def test_trials_at_most_counts_every_rate_of_the_quota_and_every_final_seed() -> None:
     some = [Entry("given", recipe("adam"), (0.5,)), *entries("sgd", "momentum")]
 
-    assert plan(some, quota=5, seeds=4).trials_at_most == 2 * 5 * 3 + 3 * 4
+    # The better half of five rates has a second seed, the better quarter a third.
+    assert plan(some, quota=5, seeds=4).trials_at_most == 2 * (5 + 3 + 2) + 3 * 4
 
 
 def test_a_batch_of_all_and_its_number_are_one_batch_size() -> None:
