@@ -66,6 +66,8 @@ def find_lrs(
     Raises:
         InputError: something cannot work as asked; nothing was started.
     """
+    if isinstance(optimizers, str):
+        optimizers = [name.strip() for name in optimizers.split(",")]
     asked = list(optimizers)
     names = [one.optimizer if isinstance(one, Recipe) else one for one in asked]
     if not names or len(set(names)) < len(names):

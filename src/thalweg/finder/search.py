@@ -115,7 +115,7 @@ class Search:
         if found is None:
             return []
         best = found.best_rate(self.steps)
-        return self._runs([_rounded(best * LONG_RATIO**k) for k in (-0.5, 0.5)], self.horizon)
+        return self._runs([rounded(best * LONG_RATIO**k) for k in (-0.5, 0.5)], self.horizon)
 
     def takes(self, runs: Sequence[Run], left: Sequence[Ran]) -> None:
         """Take in what the trainings of a round left."""
@@ -141,7 +141,7 @@ class Search:
         # its first step: the short race, which is less noisy, has the last word.
         top = self._curve.lowest or self._curve.broken_at or float(self.rates[-1]) / UNSEEN
         few = range(self.plan.short_rates)
-        self._window = [_rounded(top * TOP / SHORT_RATIO**k) for k in reversed(few)]
+        self._window = [rounded(top * TOP / SHORT_RATIO**k) for k in reversed(few)]
 
     def _move_on(self) -> None:
         """Where the best rate of the first round lies at its edge, look beyond."""
@@ -156,9 +156,9 @@ class Search:
         if self._shifts < SHIFTS and (moved or self._curve.answer is not Answer.FLAT):
             self._shifts += 1
             if best is None or best == rates[0]:
-                self._window = [_rounded(rates[0] / SHORT_RATIO**k) for k in range(few, 0, -1)]
+                self._window = [rounded(rates[0] / SHORT_RATIO**k) for k in range(few, 0, -1)]
             elif best == rates[-1]:
-                self._window = [_rounded(rates[-1] * SHORT_RATIO**k) for k in range(1, few + 1)]
+                self._window = [rounded(rates[-1] * SHORT_RATIO**k) for k in range(1, few + 1)]
 
     def _surface(self) -> surface.Surface | None:
         points = [
@@ -182,8 +182,8 @@ class Search:
         ends = [end for run, ran in self._short if (end := _end(run, ran)) is not None]
         if found is not None and ends and self._start - min(ends) > CLEAR * curve.scatter:
             answer = Answer.FOUND
-            low, high = map(_rounded, found.equal(self.steps, EQUAL))
-            suggestion = max(low, _rounded(CAUTION * found.best_rate(self.steps)))
+            low, high = map(rounded, found.equal(self.steps, EQUAL))
+            suggestion = max(low, rounded(CAUTION * found.best_rate(self.steps)))
         elif answer is Answer.FOUND:
             answer = Answer.NOISY if ends else Answer.DIVERGED
         made = Finding(
@@ -240,8 +240,8 @@ def _sentences(found: Finding, steps: int) -> tuple[str, ...]:
     }
     if found.outcome is Answer.FOUND:
         first = (
-            f"{found.optimizer}: {found.suggestion:.3g} trains best over {steps:,} updates, as far as "
-            f"trainings of up to {found.horizon:,} tell. "
+            f"{found.optimizer}: {found.suggestion:.3g}, a little below what trains best over "
+            f"{steps:,} updates, as far as trainings of up to {found.horizon:,} tell. "
             f"From {found.low:.3g} to {found.high:.3g} no more than "
             f"{100 * EQUAL:g} % of the gain is at stake, or than can be told apart."
         )
@@ -257,6 +257,6 @@ def _plain(values: Array) -> tuple[float | None, ...]:
     return tuple(float(v) if math.isfinite(v) else None for v in values)
 
 
-def _rounded(rate: float) -> float:
+def rounded(rate: float) -> float:
     """Round a rate to three significant digits: what is printed is what was run."""
     return float(f"{rate:.3g}")

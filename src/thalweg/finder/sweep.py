@@ -81,16 +81,16 @@ def read(rates: Array, sweeps: Sequence[Sequence[float | None]]) -> Curve:
     starts = raw[:, :few]
     known = starts[np.isfinite(starts)]
     start = float(known.mean()) if len(known) else math.nan
+    spread = float(np.std(known)) if len(known) > 2 else 0.0
     moves, falls = _moves(x, raw, few)
-    kept = _until_broken(raw, float(np.std(known)) if len(known) > 2 else 0.0) if moves else raw
+    kept = _until_broken(raw, spread) if moves else raw
     within = [float(np.std(row[np.isfinite(row)])) for row in starts if np.isfinite(row).any()]
     curves = np.array([_smoothed(x, row) for row in kept])
     with np.errstate(invalid="ignore"):
         mean = _over_all(curves, np.mean)
-    noise = _noise(raw[:, :few], kept, curves)
-    weighed = max(
-        1.0, len(sweeps) * WIDTH / max(float(x[-1] - x[0]), WIDTH) * len(x)
-    )  # points a value rests on
+    noise = max(spread, _noise(kept, curves))
+    # A smoothed value rests on so many points.
+    weighed = max(1.0, len(sweeps) * WIDTH / max(float(x[-1] - x[0]), WIDTH) * len(x))
     error = noise / math.sqrt(weighed)
     answer, lowest = _answer(x, mean, start, error, moves, falls)
     edges = [_edge(row, start, mean, error) if moves else None for row in raw]
@@ -190,12 +190,10 @@ def _over_all(curves: Array, how: Any) -> Array:
     return found
 
 
-def _noise(starts: Array, kept: Array, curves: Array) -> float:
+def _noise(kept: Array, curves: Array) -> float:
     """The standard deviation of a single loss around its sweep's curve: robust, from differences to it."""
     rest = np.abs((kept - curves)[np.isfinite(kept) & np.isfinite(curves)])
-    spread = 1.4826 * float(np.median(rest)) if len(rest) else 0.0
-    known = starts[np.isfinite(starts)]
-    return max(spread, float(np.std(known)) if len(known) > 2 else 0.0)
+    return 1.4826 * float(np.median(rest)) if len(rest) else 0.0
 
 
 def _answer(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from thalweg.evidence.race import RateScore, best
+from thalweg.finder.search import rounded as rounded
 from thalweg.records import Direction
 
 HALF: Final = math.sqrt(10)  # ratio of neighbouring rates around the centre of a catalogue: half a decade
@@ -39,11 +40,6 @@ class Grid(NamedTuple):
         10.0
         """
         return self.rate(round(math.log(rate / self.centre, self.ratio)) + k)
-
-
-def rounded(rate: float) -> float:
-    """Round a rate to three significant digits: what is printed is what was run."""
-    return float(f"{rate:.3g}")
 
 
 def next_rate(scores: Sequence[RateScore], direction: Direction, grid: Grid) -> float | None:

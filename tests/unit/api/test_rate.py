@@ -140,3 +140,8 @@ def test_what_cannot_work_is_refused(arguments: dict[str, Any], said: str) -> No
 
     with pytest.raises(InputError, match=said):
         find_lrs(linear(), **given)
+
+
+def test_names_in_one_text_are_those_between_its_commas() -> None:
+    found = find_lrs("wine", "sgd, adam", steps=40)
+    assert list(found) == ["sgd", "adam"]
