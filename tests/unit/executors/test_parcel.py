@@ -126,7 +126,9 @@ def test_what_only_makes_the_data_stays_at_home() -> None:
     parts = (work.data.train, work.data.validation, work.data.test)
     needed = sum(t.nbytes for part in parts for t in leaves(part.fields))  # type: ignore[attr-defined]
     with packed(work) as file:
-        assert needed < os.fstat(file.fileno()).st_size < needed + 50_000
+        # Beside the data go functions, and what was typed at a prompt, here by whatever tests ran before.
+        # The arrays that make_data closes over would be x.nbytes more.
+        assert needed < os.fstat(file.fileno()).st_size < needed + x.nbytes // 2
         assert unpack(file.fileno()).workload.fingerprint == work.fingerprint
 
 
