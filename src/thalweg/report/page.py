@@ -30,7 +30,7 @@ def write(races: Race | Sequence[Race], path: Path) -> Path:
     races = [races] if isinstance(races, Race) else list(races)
     if not races:
         raise InputError("a report", "have a race to show", "none", "Name the folder of a finished race.")
-    return _written(html(races), path)
+    return written(html(races), path)
 
 
 def write_findings(findings: Sequence[Finding], path: Path, title: str) -> Path:
@@ -42,7 +42,7 @@ def write_findings(findings: Sequence[Finding], path: Path, title: str) -> Path:
     if not findings:
         raise InputError("a report", "have a finding to show", "none", "Run the rate finder.")
     found = [pictures.found(finding) for finding in findings]
-    return _written(_rendered("findings.html", title=title, found=found, version=""), path)
+    return written(rendered("findings.html", title=title, found=found, version=""), path)
 
 
 def html(races: Sequence[Race]) -> str:
@@ -52,7 +52,7 @@ def html(races: Sequence[Race]) -> str:
     families = overview.families(races)
     shown = [sections.section(family, looks, f"race-{i}") for i, family in enumerate(families, start=1)]
     together = overview.together([family.race for family in families])
-    return _rendered(
+    return rendered(
         "report.html",
         title=shown[0].title if len(shown) == 1 else f"{len(races)} races",
         sections=shown,
@@ -63,7 +63,8 @@ def html(races: Sequence[Race]) -> str:
     )
 
 
-def _rendered(name: str, **values: Any) -> str:
+def rendered(name: str, **values: Any) -> str:
+    """Return a page as text: a template and what it shows, with the drawing library in it."""
     return (
         _templates()
         .get_template(name)
@@ -71,7 +72,8 @@ def _rendered(name: str, **values: Any) -> str:
     )
 
 
-def _written(text: str, path: Path) -> Path:
+def written(text: str, path: Path) -> Path:
+    """Write a page in one go, make its folder if need be, and return its path."""
     with suppress(OSError):  # said in words where the file is written
         path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, text.encode())
