@@ -2,7 +2,7 @@
 
 The schema version of a store (SQLite's ``user_version``) is the number of steps applied to it. Steps
 are only ever added at the end: what a released step does is never changed. A change of a stored record
-in ``records.py`` is a step here too, one that rewrites the JSON.
+in ``records`` is a step here too, one that rewrites the JSON.
 """
 
 import sqlite3
