@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 from thalweg.hyper import ANY, AT_LEAST_0, Choice, Interval, Real
 from thalweg.rules.base import Clock, Rule, Scope, Surroundings, Values, refuse_together, unit_axes
-from thalweg.rules.ops import Array, abs, maximum, minimum, norm_over, sign, where
+from thalweg.rules.ops import Array
+from thalweg.rules.shrinkage import clip, elastic, positive, shrink, soft
 from thalweg.rules.wrap import Wrapper
 
 PENALTIES = ("l1", "elastic_net", "group", "box", "nonnegative")
@@ -34,28 +35,18 @@ def _clock(t: Array, h: Values, around: Surroundings) -> Clock:
     return ProximalClock(around.rate * h.proximal_strength, around.axes)
 
 
-def _soft(p: Array, threshold: Array) -> Array:
-    return sign(p) * maximum(abs(p) - threshold, 0.0)
-
-
-def _rows(p: Array, c: Clock) -> Array:
-    norm = norm_over(p, unit_axes(c.axes))
-    return p * (maximum(norm - c.threshold, 0.0) / where(norm > 0, norm, 1.0))
-
-
 def _project(p: Array, h: Values, c: Clock) -> Array:
     match h.proximal_penalty:
         case "l1":
-            return _soft(p, c.threshold)
+            return soft(p, c.threshold)
         case "elastic_net":
-            share = h.proximal_l1_share
-            return _soft(p, c.threshold * share) / (1 + c.threshold * (1 - share))
+            return elastic(p, c.threshold, h.proximal_l1_share)
         case "group":
-            return _rows(p, c)
+            return shrink(p, c.threshold, unit_axes(c.axes))
         case "box":
-            return minimum(maximum(p, h.proximal_low), h.proximal_high)
+            return clip(p, h.proximal_low, h.proximal_high)
         case _:
-            return maximum(p, 0.0)
+            return positive(p)
 
 
 def _refuse_unknown_steps(rule: Rule) -> None:
