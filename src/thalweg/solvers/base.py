@@ -5,11 +5,15 @@ for every step. It knows neither when to stop nor what is kept: one loop (`minim
 keeps the path, applies the stopping rules and words the outcome.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from thalweg.hyper import Hyperparameter
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -51,3 +55,33 @@ class Iterate(NamedTuple):
 
 Method = Callable[..., Iterator[Iterate]]
 Penalty = Any  # see `thalweg.solvers.proximal`
+
+
+class Need(Enum):
+    """What a method is given beside the objective; the value says it in words."""
+
+    RESIDUALS = "residuals, the function r of f = ½‖r‖²"
+    METRIC = "a metric: residuals, or metric, a function that returns the Fisher matrix at x"
+    PENALTY = "penalty, what is added to the smooth function"
+    TERMS = "a sum of functions whose terms can be asked for one by one"
+
+
+@dataclass(frozen=True)
+class Solver:
+    """A method as a row of the catalogue.
+
+    `run(objective, x, **options)` yields the iterates. The objective of `minimize` is an
+    `thalweg.solvers.objective.Counted`: it also has `function` (what the caller passed), `layout` (how the
+    vector is split into named arrays), `residuals`, `jacobian` and `metric`. A method with `Need.PENALTY`
+    is passed `penalty` too, and one that is `random` the `seed`.
+    """
+
+    name: str
+    title: str
+    run: Method
+    formula: str
+    source: str  # where it comes from, and every departure
+    use: str  # when to take it, in one line
+    options: Mapping[str, Hyperparameter] = field(default_factory=dict)
+    needs: frozenset[Need] = frozenset()
+    random: bool = False

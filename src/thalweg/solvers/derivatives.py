@@ -1,0 +1,215 @@
+"""Who computes the derivatives: the caller, the expression itself, PyTorch, or differences."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from thalweg.errors import InputError
+from thalweg.solvers.base import Vector
+from thalweg.solvers.layout import Layout
+from thalweg.solvers.objective import Counted, Derivatives, differences
+
+WRONG_BY = 1e-3  # of the larger of gradient and differences: differences are good to 1e-6 or so of it
+
+
+def derivatives_of(
+    function: Any,
+    layout: Layout,
+    gradient: Callable[[Any], Any] | None,
+    hessian: Callable[[Any], Any] | None,
+    *,
+    several: bool = False,
+) -> Derivatives:
+    """Return a function and its derivatives on vectors, and say who computes them.
+
+    Args:
+        function: takes a point as `layout` builds it. With the attributes `slope` and `curvature` (an
+            `Expression`) it computes its own derivatives.
+        layout: of the start; if that was a tensor, PyTorch computes the derivatives.
+        gradient: what the caller gave, of a point; None for what there is otherwise.
+        hessian: the same, (n, n), or (n,) × (n,) however the coordinates lie.
+        several: whether the function has several values: the gradient is a Jacobian, and no second
+            derivatives are asked for.
+    """
+    own = hasattr(function, "slope") and hasattr(function, "curvature")
+    if own:
+        found = _of_expression(function)
+    elif layout.is_torch:
+        found = _of_torch(function, layout, several)
+    else:
+        found = Derivatives(lambda x: _numbers(function(layout.point(x)), several))
+    if several:
+        found = Derivatives(found.value, found.gradient, by=found.by)
+    if gradient is not None:
+        found = Derivatives(
+            found.value,
+            (lambda x: _matrix(gradient(layout.point(x)), layout))
+            if several
+            else (lambda x: _flat(gradient(layout.point(x)), layout)),
+            found.hessian,
+            found.product,
+            "the gradient that was given",
+        )
+    if hessian is not None:
+        found = Derivatives(
+            found.value, found.gradient, lambda x: _square(hessian(layout.point(x)), layout), by=found.by
+        )
+    return found
+
+
+def check_gradient(objective: Counted, x: Vector) -> None:
+    """Refuse a gradient that differs from central differences by more than 1e-3 of its size.
+
+    A coordinate where the differences themselves are not sure (two steps of different length disagree: a
+    kink, or rounding) is not judged.
+
+    Raises:
+        InputError: it names the coordinate, with both numbers.
+    """
+    given = objective.jacobian(x) if objective.is_residuals else objective.gradient(x)
+    value = objective.residuals(x) if objective.is_residuals else objective.value(x)
+    measured = differences(objective.derivatives.value, x, value)
+    again = differences(objective.derivatives.value, x, value, longer=8.0)
+    with np.errstate(invalid="ignore"):
+        unsure = np.abs(measured - again)
+        allowed = WRONG_BY * np.maximum(np.abs(given), np.abs(measured)) + 10 * unsure + 1e-7
+        wrong = np.abs(given - measured) > allowed  # False where a difference is not finite
+    if not wrong.any():
+        return
+    excess = np.where(wrong, np.abs(given - measured) / allowed, 0.0)
+    place = np.unravel_index(int(np.argmax(excess)), excess.shape)
+    what = "the Jacobian" if objective.is_residuals else "the gradient"
+    row = f" of residual {place[0]}" if objective.is_residuals else ""
+    raise InputError(
+        f"{what} at the start",
+        f"agree with differences, {measured[place]:.6g} for {objective.layout.names()[place[-1]]}{row}",
+        f"{given[place]:.6g}",
+        "Correct it, or leave it out: PyTorch or differences then find it.",
+    )
+
+
+def _of_expression(function: Any) -> Derivatives:
+    return Derivatives(
+        lambda x: np.asarray(function(x)).astype(np.float64)[()],
+        function.slope,
+        function.curvature,
+        by="the expression's own derivative",
+    )
+
+
+def _of_torch(function: Any, layout: Layout, several: bool) -> Derivatives:
+    import torch
+
+    differentiated: Any = torch.autograd.functional  # without types
+
+    def tensor(x: Vector) -> Any:
+        example = next(iter(layout.examples.values()))
+        return torch.from_numpy(x.copy()).to(example)
+
+    def flat(x: Any) -> Any:
+        sizes = [int(np.prod(shape)) for shape in layout.shapes.values()]
+        parts = zip(layout.shapes.items(), torch.split(x, sizes), strict=True)
+        found = function(
+            layout.built({n: p.reshape(shape).to(layout.examples[n]) for (n, shape), p in parts})
+        )
+        return _tensor(found, several)
+
+    # The graph of the value is kept, so that the gradient at the same point is one backward pass.
+    graph: list[Any] = [None, None, None]
+
+    def value(x: Vector) -> Any:
+        point = tensor(x).requires_grad_()
+        with torch.enable_grad():
+            found = flat(point)
+        graph[:] = x.copy(), point, found
+        return found.detach().cpu().double().numpy()[()]
+
+    def gradient(x: Vector) -> Any:
+        if graph[0] is None or not np.array_equal(graph[0], x):
+            value(x)
+        _, point, found = graph
+        graph[:] = None, None, None
+        if not found.requires_grad:
+            return np.zeros_like(x)
+        (slope,) = torch.autograd.grad(found, point, allow_unused=True)
+        return np.zeros_like(x) if slope is None else slope.cpu().double().numpy()
+
+    def jacobian(x: Vector) -> Any:
+        return differentiated.jacobian(flat, tensor(x)).cpu().double().numpy()
+
+    def hessian(x: Vector) -> Any:
+        return differentiated.hessian(flat, tensor(x)).cpu().double().numpy()
+
+    def product(x: Vector, v: Vector) -> Any:
+        return differentiated.vhp(flat, tensor(x), tensor(v))[1].cpu().double().numpy()
+
+    return Derivatives(value, jacobian if several else gradient, hessian, product, "PyTorch's autograd")
+
+
+def _tensor(found: Any, several: bool) -> Any:
+    """Return what a torch function gave, in the shape that is asked for, or say what is wrong with it."""
+    import torch
+
+    if not isinstance(found, torch.Tensor):
+        raise InputError(
+            "the value of the function",
+            "be a tensor, as the start is one",
+            type(found).__name__,
+            "Start from a NumPy array or numbers if the function is not PyTorch's.",
+        )
+    if not several and found.numel() != 1:
+        raise InputError("the value of the function", "be one number", f"the shape {tuple(found.shape)}")
+    return found.reshape(-1) if several else found.reshape(())
+
+
+def _numbers(found: Any, several: bool) -> Any:
+    """Return what a NumPy function gave as numbers, or say what is wrong with it."""
+    if hasattr(found, "detach"):
+        raise InputError(
+            "the start x0",
+            "be a tensor if the function is PyTorch's",
+            "no tensor",
+            "Such as torch.tensor([0.0, 1.0]).",
+        )
+    array = np.asarray(found)
+    if array.dtype.kind not in "fiub":
+        raise InputError("the value of the function", "be a real number", repr(found)[:60])
+    if several:
+        return array.astype(np.float64).ravel()
+    if array.size != 1:
+        raise InputError("the value of the function", "be one number", f"the shape {array.shape}")
+    return float(array.reshape(()))
+
+
+def _plain(part: Any) -> Any:
+    return part.detach().cpu().double().numpy() if hasattr(part, "detach") else np.asarray(part, np.float64)
+
+
+def _flat(found: Any, layout: Layout) -> Vector:
+    """Return a gradient that the caller computed as a vector; its parts must have the start's shapes."""
+    if layout.kind is object:
+        parts = {"": found}
+    else:
+        parts = found if layout.kind is dict else dict(zip(map(str, range(len(found))), found, strict=True))
+    shapes = {str(name): _plain(part).shape for name, part in parts.items()}
+    if shapes != dict(layout.shapes):
+        one = layout.kind is object
+        raise InputError(
+            "the gradient",
+            f"have the shape of the start, {layout.shapes[''] if one else dict(layout.shapes)}",
+            shapes.get("", shapes) if one else shapes,
+            "One number for each coordinate.",
+        )
+    return layout.join({name: _plain(part) for name, part in parts.items()})
+
+
+def _matrix(found: Any, layout: Layout) -> Any:
+    array = _plain(found)
+    return array.reshape(array.shape[0], -1) if array.ndim else array.reshape(1, 1)
+
+
+def _square(found: Any, layout: Layout) -> Any:
+    array = _plain(found)
+    size = sum(int(np.prod(shape)) for shape in layout.shapes.values())
+    return array.reshape(size, size) if array.size == size * size else array
