@@ -63,7 +63,7 @@ class Need(Enum):
     RESIDUALS = "residuals, the function r of f = ½‖r‖²"
     METRIC = "a metric: residuals, or metric, a function that returns the Fisher matrix at x"
     PENALTY = "penalty, what is added to the smooth function"
-    TERMS = "a sum of functions whose terms can be asked for one by one"
+    TERMS = "a thalweg.solvers.finite_sum.FiniteSum, whose terms can be asked for one by one"
 
 
 @dataclass(frozen=True)

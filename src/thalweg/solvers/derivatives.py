@@ -7,6 +7,7 @@ import numpy as np
 
 from thalweg.errors import InputError
 from thalweg.solvers.base import Vector
+from thalweg.solvers.finite_sum import FiniteSum
 from thalweg.solvers.layout import Layout
 from thalweg.solvers.objective import Counted, Derivatives, differences
 
@@ -35,6 +36,8 @@ def derivatives_of(
     own = hasattr(function, "slope") and hasattr(function, "curvature")
     if own:
         found = _of_expression(function)
+    elif isinstance(function, FiniteSum):
+        found = _of_sum(function, layout)
     elif layout.is_torch:
         found = _of_torch(function, layout, several)
     else:
@@ -96,6 +99,13 @@ def _of_expression(function: Any) -> Derivatives:
         function.curvature,
         by="the expression's own derivative",
     )
+
+
+def _of_sum(total: FiniteSum, layout: Layout) -> Derivatives:
+    if [len(shape) for shape in layout.shapes.values()] != [1]:
+        raise InputError("the start x0 of a FiniteSum", "be one vector", dict(layout.shapes))
+    by = "the mean of the gradients of the terms"
+    return Derivatives(total, total.gradient, by=by)
 
 
 def _of_torch(function: Any, layout: Layout, several: bool) -> Derivatives:

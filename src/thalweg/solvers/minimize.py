@@ -10,9 +10,11 @@ from thalweg.hyper import ABOVE_0, Integer, Interval, Real, check_all
 from thalweg.solvers.base import Iterate, Need, Penalty, Solver
 from thalweg.solvers.catalogue import METHODS
 from thalweg.solvers.derivatives import check_gradient, derivatives_of
+from thalweg.solvers.finite_sum import FiniteSum
 from thalweg.solvers.layout import layout_of
 from thalweg.solvers.objective import Counted, Spent
 from thalweg.solvers.outcome import Ending, Path, Solution, classify, sentence
+from thalweg.solvers.proximal import refuse_size
 
 KEPT = 10_000_000  # numbers of the path's points; a longer path is kept without its points
 ENDLESS = 1e100  # a value below −ENDLESS or a coordinate above it: the function has no minimum
@@ -89,6 +91,7 @@ def minimize(
     settings = _settings(solver, options)
     function = _function(solver, f, residuals, jacobian, gradient, metric, penalty)
     layout, x = layout_of(x0)
+    refuse_size(penalty, x.size)
     several = residuals is not None
     derivatives = derivatives_of(
         function, layout, jacobian if several else gradient, hessian, several=several
@@ -101,7 +104,7 @@ def minimize(
         settings["seed"] = seed
     with np.errstate(all="ignore"):  # a line search may look where f is not defined
         _check_start(objective, x)
-        if gradient is not None or jacobian is not None:
+        if gradient is not None or jacobian is not None or getattr(f, "gradients", None) is not None:
             check_gradient(objective, x)
         return _run(solver, objective, x, settings, tolerance, max_steps, path, penalty is not None)
 
@@ -211,8 +214,8 @@ def _function(
     missing = {
         Need.RESIDUALS: residuals is None,
         Need.METRIC: residuals is None and metric is None,
-        Need.PENALTY: penalty is None,
-        Need.TERMS: f is None,
+        Need.PENALTY: penalty is None and Need.TERMS not in solver.needs,
+        Need.TERMS: not isinstance(f, FiniteSum),
     }
     for need in solver.needs:
         if missing[need]:

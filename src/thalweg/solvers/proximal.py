@@ -333,7 +333,7 @@ class Except:
         return found
 
 
-def refuse_size(penalty: Penalty, size: int) -> None:
+def refuse_size(penalty: Penalty | None, size: int) -> None:
     """Raise InputError where a penalty of this module does not fit a vector of `size` coordinates.
 
     >>> refuse_size(NuclearNorm(1.0, (2, 3)), 6)
