@@ -1,10 +1,27 @@
-"""Writing a file whole or not at all."""
+"""Writing a file whole or not at all, and asking beforehand whether that will be possible."""
 
 import os
 from contextlib import suppress
 from pathlib import Path
 
 from thalweg.errors import InputError
+
+
+def refuse_unwritable(option: str, path: Path) -> None:
+    """Refuse a file that could not be written, before the work whose result it is to hold.
+
+    Folders on the way that do not exist yet are made when it is written. Nothing is made here.
+
+    Raises:
+        InputError: it is a folder, lies below something that is none, or in one that may not be written to.
+    """
+    if path.is_dir():
+        raise InputError(option, "name a file", f"the folder {path}", f"Such as {path / 'report.html'}.")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise InputError(option, "name a file in a folder", f"{path}, where {above} is a file")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(option, "name a file that can be written", f"{path}: no permission in {above}")
 
 
 def write_whole(path: Path, content: bytes) -> None:

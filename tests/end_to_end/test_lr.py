@@ -110,7 +110,7 @@ def test_nothing_is_written_and_nothing_is_noticed(tmp_path: Path, call: Call) -
         (("wine", "--batch-size", "999"), "batch size for wine must be a whole number from 1 to 142"),
         (("wine", "--memory", "much"), "--memory must be a size such as 500MB or 2GB; got 'much'."),
         (("wine", "--wrap", "clip:1"), "--wrap must name a wrapper; got 'clip'."),
-        (("wine", "--report", "."), "--report must name a file; got the folder .. Such as rates.html."),
+        (("wine", "--report", "."), "--report must name a file; got the folder .. Such as report.html."),
     ],
 )
 def test_what_cannot_work_is_refused_before_any_work(

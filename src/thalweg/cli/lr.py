@@ -18,7 +18,7 @@ from thalweg.cli.options import (
     wrap_option,
     wrappers,
 )
-from thalweg.errors import InputError
+from thalweg.files import refuse_unwritable
 
 
 @click.command()
@@ -55,8 +55,8 @@ def lr(
     names = [name.strip() for name in optimizers.split(",") if name.strip()]
     for name in names:
         preset(name)  # refused before torch is imported, which takes seconds
-    if page is not None and Path(page).is_dir():
-        raise InputError("--report", "name a file", f"the folder {page}", "Such as rates.html.")
+    if page is not None:
+        refuse_unwritable("--report", Path(page))
     options["batch_size"] = batch_size(options["batch_size"])
     options["memory"] = None if options["memory"] is None else size("--memory", options["memory"])
     recipe: dict[str, Any] = {"wrappers": around} if (around := wrappers(wrap)) else {}
