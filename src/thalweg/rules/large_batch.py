@@ -51,12 +51,12 @@ def _lars_direction(p: Array, g: Array, s: State, h: Values, c: Clock) -> tuple[
     both = (p_norm > 0) & (g_norm > 0)
     total = where(both, g_norm + h.weight_decay * p_norm + h.eps, 1.0)
     q = where(both, h.trust_coefficient * p_norm / total, 1.0)
-    step = c.rate * q * (g + h.weight_decay * p)
+    own = c.rate * q * (g + h.weight_decay * p)  # what this gradient alone moves
     if isinstance(s, Nothing):
-        return step, s
-    b = h.momentum * s.momentum_buffer + step
-    d = step + h.momentum * b if h.nesterov else b
-    return d, LARSState(b)
+        return own, s
+    velocity = h.momentum * s.momentum_buffer + own
+    d = own + h.momentum * velocity if h.nesterov else velocity
+    return d, LARSState(velocity)
 
 
 def _lars_conflict(values: Mapping[str, Any]) -> None:
@@ -136,7 +136,8 @@ def _lamb_direction(p: Array, g: Array, s: State, h: Values, c: Clock) -> tuple[
     beta1, beta2 = h.betas
     m = beta1 * s.exp_avg + c.new1 * g
     v = beta2 * s.exp_avg_sq + c.new2 * g * g
-    r = m * c.correct1 / (sqrt(v * c.correct2) + h.eps) + h.weight_decay * p
+    m_hat, v_hat = m * c.correct1, v * c.correct2
+    r = m_hat / (sqrt(v_hat) + h.eps) + h.weight_decay * p
     p_norm, r_norm = norm_over(p, c.axes), norm_over(r, c.axes)
     both = (p_norm > 0) & (r_norm > 0)
     ratio = where(both, p_norm / where(both, r_norm, 1.0), 1.0)

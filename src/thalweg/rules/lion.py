@@ -34,7 +34,8 @@ def _clock(t: Array, h: Values, around: Surroundings) -> Clock:
 def _direction(p: Array, g: Array, s: State, h: Values, c: Clock) -> tuple[Array, State]:
     del p
     d = sign(h.betas[0] * s.exp_avg + c.new1 * g)
-    return d, LionState(h.betas[1] * s.exp_avg + c.new2 * g)
+    m = h.betas[1] * s.exp_avg + c.new2 * g
+    return d, LionState(m)
 
 
 LION = Rule(

@@ -55,7 +55,8 @@ def _direction(p: Array, g: Array, s: State, h: Values, c: Clock) -> tuple[Array
     v = beta2 * s.exp_avg_sq + c.new2 * g * g
     product = s.mu_product * c.mu
     m_hat = c.mu_next / (1 - product * c.mu_next) * m + (1 - c.mu) / (1 - product) * g
-    d = m_hat / (sqrt(v * c.correct2) + h.eps)
+    v_hat = v * c.correct2
+    d = m_hat / (sqrt(v_hat) + h.eps)
     return d, NAdamState(m, v, product)
 
 

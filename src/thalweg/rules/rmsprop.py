@@ -66,8 +66,8 @@ def _direction(p: Array, g: Array, s: State, h: Values, c: Clock) -> tuple[Array
     else:
         d = g / (sqrt(v) + h.eps)
     if hasattr(s, "momentum_buffer"):
-        d = h.momentum * s.momentum_buffer + d
-        new["momentum_buffer"] = d
+        d = velocity = h.momentum * s.momentum_buffer + d
+        new["momentum_buffer"] = velocity
     return d, type(s)(**new)
 
 

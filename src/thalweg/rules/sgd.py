@@ -46,9 +46,9 @@ def _direction(p: Array, g: Array, s: State, h: Values, c: Clock) -> tuple[Array
     del p
     if isinstance(s, Nothing):
         return g, s
-    b = h.momentum * s.momentum_buffer + c.gain * g
-    d = c.gain * g + h.momentum * b if h.nesterov else b
-    return d, MomentumState(b)
+    velocity = h.momentum * s.momentum_buffer + c.gain * g
+    d = c.gain * g + h.momentum * velocity if h.nesterov else velocity
+    return d, MomentumState(velocity)
 
 
 def _conflict(values: Mapping[str, Any]) -> None:
