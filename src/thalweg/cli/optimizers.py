@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import click
 
-from thalweg.cli.options import NUMBER, WHOLE, json_option, print_json
-from thalweg.errors import InputError, nearest
+from thalweg.cli.options import NUMBER, WHOLE, json_option, print_json, settings
+from thalweg.errors import InputError
 
 TEXT_WIDTH: Final = 100  # columns that read well
 
@@ -162,16 +162,16 @@ def _translation(
     as_json: bool,
 ) -> None:
     from thalweg.cli.table import show
-    from thalweg.rules.translate import translate
+    from thalweg.rules.translate import method, translate
     from thalweg.rules.translation.answer import words
 
-    given = _settings("--set", name, values["settings"])
+    given = settings("--set", method(name).rule.hyper, values["settings"])
     for option in ("lr", "weight_decay"):
         if values[option] is not None:
             if option in given:
                 raise InputError(f"--set {option}", "be left out beside its own option", given[option])
             given[option] = values[option]
-    wanted = _settings("--to-set", to or name, values["wanted"])
+    wanted = settings("--to-set", method(to or name).rule.hyper, values["wanted"])
     found = translate(name, to, batch_size=sizes[0], to_batch_size=sizes[1], wanted=wanted, **given)
     if as_json:
         rows = [{**item._asdict(), "trust": item.trust.value} for item in found.values]
@@ -186,24 +186,6 @@ def _translation(
         click.echo(click.wrap_text(why, width=_width(), initial_indent="- ", subsequent_indent="  "))
     for note in found.notes:
         _say(note)
-
-
-def _settings(option: str, of: str, texts: tuple[str, ...]) -> dict[str, Any]:
-    """Read values such as ``betas=0.9,0.95`` as the method declares them."""
-    from thalweg.rules.translate import method
-
-    declared = method(of).rule.hyper
-    found = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or name not in declared:
-            must = f"be NAME=VALUE with NAME among {', '.join(declared)}"
-            raise InputError(option, must, repr(text), nearest(name, declared))
-        try:
-            found[name] = declared[name].parse(value)
-        except ValueError:
-            raise InputError(f"{option} {name}", f"be {declared[name].must}", repr(value)) from None
-    return found
 
 
 def _text(value: Any) -> str:

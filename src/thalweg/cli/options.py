@@ -5,12 +5,13 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 import click
 
 from thalweg.errors import InputError, ThalwegError, nearest
+from thalweg.hyper import Hyperparameter
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -137,6 +138,26 @@ def wrappers(texts: tuple[str, ...]) -> dict[str, dict[str, Any]]:
             except ValueError:
                 must = f"be {declared[field].must}"
                 raise InputError(f"{field} of --wrap {name}", must, repr(value)) from None
+    return found
+
+
+def settings(option: str, declared: Mapping[str, Hyperparameter], texts: tuple[str, ...]) -> dict[str, Any]:
+    """Read values such as ``betas=0.9,0.95`` as a method declares them.
+
+    >>> from thalweg.rules.adam import ADAM
+    >>> settings("--set", ADAM.hyper, ("betas=0.9,0.95", "amsgrad=true"))
+    {'betas': (0.9, 0.95), 'amsgrad': True}
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or name not in declared:
+            must = f"be NAME=VALUE with NAME among {', '.join(declared)}"
+            raise InputError(option, must, repr(text), nearest(name, declared))
+        try:
+            found[name] = declared[name].parse(value)
+        except ValueError:
+            raise InputError(f"{option} {name}", f"be {declared[name].must}", repr(value)) from None
     return found
 
 
