@@ -1,7 +1,5 @@
 """`thalweg train`: train one model."""
 
-import tomllib
-from pathlib import Path
 from typing import Any
 
 import click
@@ -18,29 +16,13 @@ from thalweg.cli.options import (
     seed_option,
     task_argument,
     training_options,
-    wrap_option,
-    wrappers,
 )
-from thalweg.errors import InputError, nearest
+from thalweg.cli.recipes import recipe_data, recipe_options
 
 
 @click.command()
 @task_argument
-@click.option(
-    "--recipe", "recipe_file", metavar="FILE", help="A recipe as TOML; the options below change it."
-)
-@click.option("--optimizer", metavar="NAME", help="Optimizer (see: thalweg optimizers); else adam.")
-@click.option("--rate", type=NUMBER, metavar="RATE", help="Peak rate; else the optimizer's starting point.")
-@click.option("--schedule", "schedule_text", metavar="NAME[:FIELD=VALUE,…]", help="Schedule of the rate.")
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Another number or choice of the recipe, or hyperparameter of the optimizer, such as "
-    "patience=5 or betas=0.9,0.95. Repeatable.",
-)
-@wrap_option
+@recipe_options
 @click.option("--seconds", type=NUMBER, metavar="S", help="Train about so long, instead of epochs.")
 @seed_option
 @training_options
@@ -68,67 +50,14 @@ def train(
     thalweg train mnist --recipe recipe.toml --epochs 10
     """
     size = batch_size(options.pop("batch_size"))
-    changes: dict[str, Any] = {
-        "optimizer": optimizer,
-        "rate": rate,
-        "batch_size": size,
-    }
-    data: dict[str, Any] = {}
 
-    from thalweg import api, schedules
+    from thalweg import api
     from thalweg.records import to_data
-    from thalweg.training.recipe import Recipe
 
-    if recipe_file is not None:
-        text = _text(recipe_file)
-        Recipe.from_toml(text)  # refuses in words what is wrong; what is left out is for the task to say
-        data = tomllib.loads(text)
-        if optimizer is not None and rate is None:
-            data.pop("rate", None)  # another optimizer's rate says nothing
-    if schedule_text is not None:
-        changes["schedule"] = schedules.to_data(schedules.parse(schedule_text))
-    data |= {name: value for name, value in changes.items() if value is not None}
-    for name in ("rate", "batch_size"):
-        if name in changes and changes[name] is not None and any(s.startswith(f"{name}=") for s in settings):
-            raise InputError(f"--set {name}", "be left out beside its own option", changes[name])
-    _set(data, settings)
-    if around := wrappers(wrap):
-        data["wrappers"] = {**data.get("wrappers", {}), **around}
+    data = recipe_data(recipe_file, optimizer, rate, schedule_text, settings, wrap, size)
     with answer_only():
         result = api.train(task, data, **options)
     if as_json:
         print_json({**to_data(result.trace), "folder": str(result.folder)})
     else:
         click.echo(str(result))
-
-
-def _set(recipe: dict[str, Any], settings: tuple[str, ...]) -> None:
-    """Put settings such as ``betas=0.9,0.95`` into the data of a recipe, as their declarations read them."""
-    from thalweg.rules.catalogue import preset
-    from thalweg.training.recipe import FIELDS
-
-    declared = {**preset(recipe.get("optimizer", "adam")).rule.hyper, **FIELDS}
-    del declared["lr"]  # it is the rate of the recipe
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        if not equals or name not in declared:
-            raise InputError(
-                "--set", f"be NAME=VALUE with NAME among {', '.join(declared)}", repr(setting),
-                nearest(name, declared),
-            )  # fmt: skip
-        try:
-            value = batch_size(text) if name == "batch_size" else declared[name].parse(text)
-        except ValueError:
-            raise InputError(f"--set {name}", f"be {declared[name].must}", repr(text)) from None
-        if name in FIELDS:
-            recipe[name] = value
-        else:
-            recipe["hyperparameters"] = {**recipe.get("hyperparameters", {}), name: value}
-
-
-def _text(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        said = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise InputError(f"the recipe {path}", "be a readable file", said) from error
