@@ -268,7 +268,7 @@ class _Reader:
             self._advance()
             arguments.append(self._sum(depth + 1))
         self._close(opened)
-        wanted = len(FUNCTIONS[name].partials)
+        wanted = len(FUNCTIONS[name].partials) or FUNCTIONS[name].arity
         if name in ("max", "min") and len(arguments) > 1:
             left, *others = arguments
             for other in others:

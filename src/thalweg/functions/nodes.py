@@ -63,6 +63,7 @@ class Meaning(NamedTuple):
     partials: tuple[Callable[..., Node], ...]
     latex: str  # with {0}, {1} for the arguments
     public: bool = True  # whether a person may write it as name(…)
+    arity: int = 0  # of arguments, where there are no partial derivatives
 
 
 def number(value: float) -> Number:
@@ -189,9 +190,9 @@ FUNCTIONS: Final[Mapping[str, Meaning]] = {
     # The third where the first is at least the second, else the fourth; its derivative is that of the one.
     "choose": Meaning(
         lambda m, x, y, a, b: m.where(x >= y, a, b),
-        (),
+        (),  # see `derivative`
         r"\begin{{cases}}{2} & {0} \ge {1}\\ {3} & \text{{else}}\end{{cases}}",
-        public=False,
+        arity=4,
     ),
     "sqrt": Meaning(
         lambda m, x: m.sqrt(x), (lambda x: divide(ONE, multiply(TWO, _call("sqrt", x))),), r"\sqrt{{{0}}}"
