@@ -153,18 +153,24 @@ def _step(objective: Objective, penalty: Penalty, y: Vector, size: float, *, bac
     Backtracking halves η until f(x) ≤ f(y) + ⟨∇f(y), x − y⟩ + ‖x − y‖²/(2η), to the rounding of f.
     """
     slope = objective.gradient(y)
+    longest = size
     for _ in range(HALVINGS):
         x = penalty.prox(y - size * slope, size)
         value = objective.value(x)
         move = x - y
+        if not move.any():
+            break
         if not backtrack:
             return _Step(x, value, size, -move / size)
         here = objective.value(y)
         if value <= here + slope @ move + move @ move / (2 * size) + ROUNDING * abs(here):
             return _Step(x, value, size, -move / size)
         size /= 2
+    # That y does not move may be for rounding alone: whether it is a solution is told by a step of 1.
     wrong = "no step along the gradient is short enough: f is not smooth there, or the gradient is not f's"
-    return _Step(y, here, size, -move / (2 * size), wrong)
+    return _Step(
+        y, objective.value(y), size, y - penalty.prox(y - slope, 1.0), wrong if size < longest else ""
+    )
 
 
 _STEP = Real(None, "step η, at most 1/L; None: found by backtracking", ABOVE_0, optional=True)
