@@ -84,8 +84,9 @@ def sentences(landscape: Landscape) -> list[str]:
     half, whole = len(line.positions) * 3 // 4, len(line.positions) - 1
     away = [f"{_range(_at(landscape, i))} at α = ±{words.number(line.positions[i])}" for i in (half, whole)]
     said.append(
-        f"At the trained weights the loss is {words.number(landscape.center_loss)}. With each filter moved by α "
-        f"of its length it is {' and '.join(away)}, in {words.count(len(line.losses))} random directions."
+        f"At the trained weights the loss is {words.number(landscape.center_loss)}. With each filter moved "
+        f"by α of its length it is {' and '.join(away)}, in {words.count(len(line.losses))} random "
+        "directions."
     )
     if lower := _lower(landscape):
         said.append(lower)
@@ -122,24 +123,40 @@ def how(landscape: Landscape) -> list[str]:
 
 
 def _trust(landscape: Landscape) -> str:
-    known = [(abs(gap), place) for place, gap in enumerate(hidden(landscape)) if gap is not None]
-    if not known:
-        return "Along the path no loss is finite, on the plane or off it."
     path = landscape.path
+    known = [
+        (abs(a - b), place)
+        for place, (a, b) in enumerate(zip(path.loss_on_plane, path.loss_real, strict=True))
+        if a is not None and b is not None
+    ]
+    if not known:
+        return "At no moment of the path are the losses finite, on the plane and off it."
     worst, place = max(known)
     real = [x for x in path.loss_real if x is not None]
-    step = path.steps[place]
-    at = f"after {words.plural(step, 'update')}" if step else "before the first update"
     if worst > HIDDEN * (max(real) - min(real)):
-        return (
-            f"The plane hides up to {words.number(worst, 2)} of loss: {at} the drawn point has "
-            f"{words.number(path.loss_on_plane[place])}, the real weights "
-            f"{words.number(path.loss_real[place])}."
-        )
-    return (
+        return f"The plane hides up to {words.number(worst, 2)} of loss: {_both(landscape, place)}."
+    said = (
         "The drawn path can be read off its contours: the loss there differs from that of the real weights "
-        f"by at most {words.number(worst, 2)}, {at}."
+        f"by at most {words.number(worst, 2)} ({_both(landscape, place)})"
     )
+    above_0 = [at for _, at in known if min(path.loss_on_plane[at] or 0, path.loss_real[at] or 0) > 0]
+    apart = max(above_0, key=lambda at: _ratio(landscape, at), default=place)
+    if apart == place or _ratio(landscape, apart) < 1 + HIDDEN:
+        return f"{said}."
+    return f"{said}; in proportion most {_both(landscape, apart)}."
+
+
+def _both(landscape: Landscape, place: int) -> str:
+    path = landscape.path
+    step, drawn, real = path.steps[place], path.loss_on_plane[place], path.loss_real[place]
+    when = f"after {words.plural(step, 'update')}" if step else "before the first update"
+    return f"{when}, {words.number(drawn)} is drawn and {words.number(real)} was real"
+
+
+def _ratio(landscape: Landscape, place: int) -> float:
+    pair = landscape.path.loss_on_plane[place], landscape.path.loss_real[place]
+    low, high = sorted(x for x in pair if x)
+    return high / low
 
 
 def _lower(landscape: Landscape) -> str | None:

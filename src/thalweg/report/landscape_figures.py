@@ -180,6 +180,7 @@ def surface(landscape: Landscape) -> Picture:
         z=[high.of(row) for row in plane.losses],
         colorscale=SHADES,
         showscale=False,
+        opacity=0.9,  # the path is seen through what stands before it
         hoverinfo="skip",
     )
     drawn.add_scatter3d(
@@ -194,6 +195,9 @@ def surface(landscape: Landscape) -> Picture:
     drawn.update_layout(layout(height=460), margin={"l": 0, "r": 0, "t": 0, "b": 0})
     plain = {"gridcolor": FAINT, "showbackground": False, "zeroline": False}
     drawn.update_scenes(
+        aspectmode="manual",
+        aspectratio={"x": 1.3, "y": 1.0, "z": 0.7},
+        camera={"eye": {"x": 0.9, "y": -1.5, "z": 0.9}, "center": {"x": 0, "y": 0, "z": -0.15}},
         xaxis={**plain, "title": {"text": "first component"}},
         yaxis={**plain, "title": {"text": "second"}},
         zaxis={**plain, "title": {"text": "loss"}, **high.ticks},
