@@ -82,8 +82,8 @@ FUNCTIONS: Final[Mapping[str, Surface]] = {
             ((3.0, 0.5),),
             ((-4.5, 4.5), (-4.5, 4.5)),
             source="Beale 1958, Princeton; start of Moré, Garbow and Hillstrom 1981, ACM TOMS 7(1), 17-41",
-            why="Steep at the corners and flat in between: gradients differ by a factor of a million "
-            "within the view.",
+            why="The gradient is over 200,000 at its corners and 28 at the start: a rate is right in one "
+            "place alone.",
         ),
         Surface(
             "himmelblau",

@@ -61,8 +61,8 @@ def _first(found: Comparison) -> str:
             return f"{none}: every path diverges."
         return (
             f"{none}. {lowest.label} ends lowest, with the value {words.number(lowest.values[-1], 5)}. Of a "
-            "function without a lowest value that says nothing: a higher rate only falls faster. A minimum that "
-            "you know can be given with --minimum."
+            "function without a lowest value that says nothing: a higher rate only falls faster. A minimum "
+            "that you know can be given with --minimum."
         )
     if not first:
         ended = [path for path in found.paths if path.diverged_at is None and path.distances is not None]
