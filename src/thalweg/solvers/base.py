@@ -73,7 +73,8 @@ class Solver:
     `run(objective, x, **options)` yields the iterates. The objective of `minimize` is an
     `thalweg.solvers.objective.Counted`: it also has `function` (what the caller passed), `layout` (how the
     vector is split into named arrays), `residuals`, `jacobian` and `metric`. A method with `Need.PENALTY`
-    is passed `penalty` too, and one that is `random` the `seed`.
+    is passed `penalty` too, and one that is `random` the `seed`. One that `leaves_saddles` is asked for one
+    more step where the gradient is zero and the Hessian has a negative eigenvalue.
     """
 
     name: str
@@ -85,3 +86,4 @@ class Solver:
     options: Mapping[str, Hyperparameter] = field(default_factory=dict)
     needs: frozenset[Need] = frozenset()
     random: bool = False
+    leaves_saddles: bool = False

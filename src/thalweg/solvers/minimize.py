@@ -13,7 +13,7 @@ from thalweg.solvers.derivatives import check_gradient, derivatives_of
 from thalweg.solvers.finite_sum import FiniteSum
 from thalweg.solvers.layout import layout_of
 from thalweg.solvers.objective import Counted, Spent
-from thalweg.solvers.outcome import Ending, Path, Solution, classify, sentence
+from thalweg.solvers.outcome import Classified, Ending, Kind, Path, Solution, classify, sentence
 from thalweg.solvers.proximal import refuse_size
 
 KEPT = 10_000_000  # numbers of the path's points; a longer path is kept without its points
@@ -76,7 +76,7 @@ def minimize(
 
     >>> solution = minimize(lambda x: (x[0] - 3) ** 2 + 25 * x[1] ** 2, [0.0, 1.0])
     >>> solution.x.round(4).tolist(), solution.gradient_by
-    ([3.0, -0.0], 'central differences')
+    ([3.0, 0.0], 'central differences')
     >>> print(minimize(lambda w: w**4 - 2 * w**2, 0.0))
     The gradient is zero to 1e-06 at the start; the point is a maximum: the largest eigenvalue of the
     Hessian is -4.
@@ -122,33 +122,43 @@ def _run(
     points: list[Any] = []
     values: list[float] = []
     norms: list[float] = []
+    left: list[int] = []  # the steps at which the method left a saddle or a maximum
     here = None
-    note: str | None = ""
+    ending: Ending | None = Ending.STUCK
+    note = "the method has ended"
+    classified: Classified | None = None
     iterates: Iterator[Iterate] = solver.run(objective, x, **settings)
     try:
         for found in iterates:
             norm = float(np.abs(found.slope).max())
             if not np.isfinite(norm) or not np.isfinite(found.value) or not np.isfinite(found.x).all():
-                ending, note = Ending.DIVERGED, found.note
+                ending = Ending.DIVERGED
                 break
-            if not (found.note and here is not None and np.array_equal(found.x, here.x)):
-                values.append(float(found.value))
-                norms.append(norm)
-                if keep and len(values) * objective.size <= KEPT:
-                    points.append(found.x.copy())
-            here = found
+            if found.note and here is not None and np.array_equal(found.x, here.x):
+                if ending is not Ending.CONVERGED:  # it could not leave a saddle, or got stuck elsewhere
+                    ending, note = Ending.STUCK, found.note
+                break
+            if classified is not None:
+                left.append(len(values) - 1)
+            values.append(float(found.value))
+            norms.append(norm)
+            if keep and len(values) * objective.size <= KEPT:
+                points.append(found.x.copy())
+            here, classified = found, None
             ending, note = _ending(found, norm, len(values) - 1, tolerance, max_steps)
-            if note is not None:
+            if ending is Ending.CONVERGED and not penalty:
+                with objective.uncounted():
+                    classified = classify(objective, here.x, here.slope)
+                down = classified is not None and classified.kind in (Kind.SADDLE, Kind.MAXIMUM)
+                if down and solver.leaves_saddles and len(values) <= max_steps:
+                    continue
+            if ending is not None:
                 break
-        else:
-            ending, note = Ending.STUCK, "the method has ended"
     except Spent:
-        ending, note = Ending.EVALUATIONS, ""
+        if ending is not Ending.CONVERGED:
+            ending = Ending.EVALUATIONS
     assert here is not None  # the start is finite
-    evaluations, objective.limit = objective.evaluations, np.inf
-    classified = None
-    if ending is Ending.CONVERGED and not penalty:
-        classified = classify(objective, here.x, here.slope)
+    assert ending is not None
     steps = len(values) - 1
     return Solution(
         x=objective.layout.point(here.x),
@@ -156,14 +166,14 @@ def _run(
         gradient=here.slope.copy(),
         gradient_norm=norms[-1],
         steps=steps,
-        evaluations=evaluations,
+        evaluations=objective.evaluations,
         gradient_by=objective.derivatives.by,
         method=solver.name,
         ending=ending,
         classified=classified,
         outcome=sentence(
-            ending, steps, float(here.value), norms[-1], note or "", objective, classified,
-            start=values[0], tolerance=tolerance, penalty=penalty,
+            ending, steps, float(here.value), norms[-1], note, objective, classified,
+            start=values[0], tolerance=tolerance, penalty=penalty, left=left,
         ),
         path=Path(
             np.array(points) if len(points) == len(values) else None, np.array(values), np.array(norms)
@@ -173,15 +183,17 @@ def _run(
 
 def _ending(
     found: Iterate, norm: float, steps: int, tolerance: float, max_steps: int
-) -> tuple[Ending, str | None]:
-    """Return why to stop after an iterate, and its note; None for the note: go on."""
+) -> tuple[Ending | None, str]:
+    """Return why to stop after an iterate, None to go on, and what the method says."""
     if norm <= tolerance:
         return Ending.CONVERGED, found.note
-    if found.value < -ENDLESS or np.abs(found.x).max() > ENDLESS:
+    if found.value < -ENDLESS:
         return Ending.UNBOUNDED, found.note
+    if np.abs(found.x).max() > ENDLESS:
+        return Ending.DIVERGED, found.note
     if found.note:
         return Ending.STUCK, found.note
-    return Ending.STEPS, "" if steps >= max_steps else None
+    return (Ending.STEPS if steps >= max_steps else None), ""
 
 
 def _settings(solver: Solver, options: Mapping[str, Any]) -> dict[str, Any]:

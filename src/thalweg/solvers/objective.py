@@ -1,6 +1,7 @@
 """The objective of `minimize`: a function with its derivatives, whoever computes them, and counts of both."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -116,6 +117,16 @@ class Counted:
             return np.zeros_like(v)
         step = self._step() * max(1.0, float(np.linalg.norm(x))) / length
         return (self.gradient(x + step * v) - self.gradient(x - step * v)) / (2 * step)
+
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Compute without counting, and without a limit."""
+        evaluations, limit = self.evaluations, self.limit
+        self.limit = np.inf
+        try:
+            yield
+        finally:
+            self.evaluations, self.limit = evaluations, limit
 
     @property
     def exact_hessian(self) -> bool:

@@ -1,6 +1,6 @@
 """What `minimize` found, in numbers and in a sentence; a point with zero gradient is classified."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from thalweg.solvers.objective import Counted, Evaluations
 
 LARGEST = 1000  # coordinates for which the eigenvalues of an exact Hessian are computed
 LARGEST_BY_DIFFERENCES = 100
-ZERO = 1e-8  # eigenvalues below this share of the largest are taken for zero, of an exact Hessian
+ZERO = 1e-11  # eigenvalues of the scaled Hessian below this are taken for zero
 ZERO_BY_DIFFERENCES = 1e-5
 NEAR = 1e-6  # a Newton step shorter than this share of ‖x‖ does not change the Hessian visibly
 
@@ -92,8 +92,10 @@ class Solution:
 def classify(objective: Counted, x: Vector, gradient: Vector) -> Classified | None:
     """Say what a point with zero gradient is, by the eigenvalues of the Hessian; None if there are too many.
 
-    The gradient is zero to a tolerance only. Where the Hessian's smallest eigenvalue changes by more than
-    a tenth on a Newton step towards the exact point (as that of w³ or w⁴ does near 0), it counts as zero.
+    Signs are those of the Hessian scaled to a diagonal of ±1, which are the same (Sylvester's law of inertia)
+    and do not drown in rounding where the units of coordinates differ much. The gradient is zero to a
+    tolerance only: where the smallest eigenvalue changes by more than a tenth on a Newton step towards the
+    exact point (as that of w³ or w⁴ does near 0), it counts as zero.
     """
     exact = objective.exact_hessian
     if objective.size > (LARGEST if exact else LARGEST_BY_DIFFERENCES):
@@ -101,34 +103,33 @@ def classify(objective: Counted, x: Vector, gradient: Vector) -> Classified | No
     hessian = objective.hessian(x)
     if not np.isfinite(hessian).all():
         return None
-    values = _eigenvalues(hessian)
-    smallest, largest = float(values[0]), float(values[-1])
-    size = max(abs(smallest), abs(largest))
-    zero = (ZERO if exact else ZERO_BY_DIFFERENCES) * size
-    if not exact and size < ZERO_BY_DIFFERENCES:
-        zero = ZERO_BY_DIFFERENCES  # the differences themselves are no better
-    if smallest < -zero < zero < largest:
+    own = np.linalg.eigvalsh(hessian)
+    scale = np.sqrt(np.abs(np.diag(hessian)))
+    scale[scale <= 1e-8 * scale.max()] = scale.max() or 1.0
+    signs = np.linalg.eigvalsh(hessian / np.outer(scale, scale))
+    zero = ZERO if exact else ZERO_BY_DIFFERENCES
+    if not exact and np.abs(own).max() < ZERO_BY_DIFFERENCES:
+        zero = np.inf  # the differences themselves are no better
+    if signs[0] < -zero and signs[-1] > zero:
         kind = Kind.SADDLE
-    elif min(abs(smallest), abs(largest)) <= zero or _wanders(objective, x, gradient, hessian):
+    elif np.abs(signs).min() <= zero or _wanders(objective, x, gradient, hessian, scale):
         kind = Kind.DEGENERATE
     else:
-        kind = Kind.MINIMUM if smallest > 0 else Kind.MAXIMUM
-    return Classified(kind, smallest, largest)
+        kind = Kind.MINIMUM if signs[0] > 0 else Kind.MAXIMUM
+    return Classified(kind, float(own[0]), float(own[-1]))
 
 
-def _wanders(objective: Counted, x: Vector, gradient: Vector, hessian: Matrix) -> bool:
-    step = np.linalg.solve(hessian, -gradient)
+def _wanders(objective: Counted, x: Vector, gradient: Vector, hessian: Matrix, scale: Vector) -> bool:
+    step = np.linalg.solve(hessian / np.outer(scale, scale), -gradient / scale) / scale
     if np.linalg.norm(step) <= NEAR * max(1.0, float(np.linalg.norm(x))):
         return False
     there = objective.hessian(x + step)
     if not np.isfinite(there).all():
         return True
-    before, after = np.abs(_eigenvalues(hessian)).min(), np.abs(_eigenvalues(there)).min()
-    return bool(abs(after - before) > 0.1 * before)
-
-
-def _eigenvalues(hessian: Matrix) -> Vector:
-    return np.asarray(np.linalg.eigvalsh(hessian), np.float64)
+    before, after = (
+        float(np.abs(np.linalg.eigvalsh(h / np.outer(scale, scale))).min()) for h in (hessian, there)
+    )
+    return abs(after - before) > 0.1 * before
 
 
 def sentence(
@@ -143,11 +144,19 @@ def sentence(
     start: float,
     tolerance: float,
     penalty: bool,
+    left: Sequence[int] = (),
 ) -> str:
-    """Return how a run ended, in words."""
+    """Return how a run ended, in words; `left` are the steps at which it left a saddle or a maximum."""
+    if left:
+        stops = f"step{'s' * (len(left) > 1)} {', '.join(map(str, left))}"
+        ended = sentence(
+            ending, steps, value, norm, note, objective, classified,
+            start=start, tolerance=tolerance, penalty=penalty,
+        )  # fmt: skip
+        return f"{ended} At {stops} it left a saddle or a maximum."
     zero = "The gradient mapping" if penalty else "The gradient"
     after = "at the start" if steps == 0 else f"after {steps} step{'s' * (steps != 1)}"
-    left = f"{zero} is {norm:.3g}, the tolerance {tolerance:.3g}."
+    size = f"{zero} is {norm:.3g}, the tolerance {tolerance:.3g}."
     if ending is Ending.CONVERGED:
         found = f"{zero} is zero to {tolerance:.3g} {after}"
         if penalty:
@@ -166,31 +175,33 @@ def sentence(
             if objective.derivatives.gradient is None
             else ""
         )
-        return f"Stopped {after}: {note}. {left}{rounding}"
+        return f"Stopped {after}: {note}. {size}{rounding}"
     higher = f" The value is {value:.6g}, no lower than the {start:.6g} at the start." * (value >= start)
     if ending is Ending.STEPS:
-        return f"Stopped {after}, as many as were allowed. {left}{higher}"
+        return f"Stopped {after}, as many as were allowed. {size}{higher}"
     if ending is Ending.EVALUATIONS:
         made = objective.evaluations
         return (
             f"Stopped {after} and {made.value} values and {made.gradient} gradients, as many evaluations as "
-            f"were allowed. {left}{higher}"
+            f"were allowed. {size}{higher}"
         )
     if ending is Ending.DIVERGED:
         return (
-            f"Diverged: the value or the gradient is not finite after step {steps + 1}; the point is that of "
-            f"step {steps}, where the value is {value:.6g}, and was {start:.6g} at the start."
+            f"Diverged: the point is the last where all is finite, {after}; the value there is {value:.6g}, "
+            f"and was {start:.6g} at the start."
         )
     return f"The values fall without end, to {value:.3g} {after}: the function seems to have no minimum."
 
 
-def _zero_eigenvalue(found: Classified) -> str:
-    rest = found.largest if abs(found.largest) >= abs(found.smallest) else found.smallest
+def _undecided(found: Classified) -> str:
+    if found.smallest == found.largest == 0:
+        return "the point may be a minimum or not: the Hessian is zero there and does not decide."
+    values = f"{found.smallest:.3g}"
+    if found.largest != found.smallest:
+        values += f" to {found.largest:.3g}"
     return (
-        "the point may be a minimum or not: the Hessian is singular there (eigenvalues from "
-        f"{found.smallest:.3g} to {found.largest:.3g}) and does not decide."
-        if rest
-        else "the point may be a minimum or not: the Hessian is zero there and does not decide."
+        "the point may be a minimum or not: the Hessian is singular there, or too near to it to decide "
+        f"(eigenvalues {values})."
     )
 
 
@@ -204,5 +215,5 @@ _KINDS: dict[Kind, Callable[[Classified], str]] = {
     Kind.SADDLE: lambda found: (
         f"the point is a saddle: the Hessian has an eigenvalue of {found.smallest:.3g}."
     ),
-    Kind.DEGENERATE: _zero_eigenvalue,
+    Kind.DEGENERATE: _undecided,
 }
