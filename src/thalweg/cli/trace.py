@@ -19,6 +19,7 @@ from thalweg.cli.options import (
 )
 from thalweg.cli.table import PIPE_WIDTH, show
 from thalweg.errors import InputError
+from thalweg.progress import Bar
 
 if TYPE_CHECKING:
     from thalweg.functions.correction import Uncorrected
@@ -108,15 +109,17 @@ def trace(
     from thalweg.functions.trace import trace as traced
     from thalweg.rules.wrappers import WRAPPERS
 
-    found = traced(
-        expression,
-        optimizer,
-        _start(start),
-        steps,
-        wrappers=[WRAPPERS[name](**values) for name, values in around.items()],
-        schedule=schedule,
-        **hyperparameters,
-    )
+    with Bar("steps", steps) as bar:
+        found = traced(
+            expression,
+            optimizer,
+            _start(start),
+            steps,
+            wrappers=[WRAPPERS[name](**values) for name, values in around.items()],
+            schedule=schedule,
+            advance=bar.advance,
+            **hyperparameters,
+        )
     uncorrected = without_correction(found) if no_bias_correction else None
     rows = [
         row for row in found.rows if every is None or (row.step - 1) % every == 0 or row is found.rows[-1]
@@ -149,7 +152,9 @@ def _print(found: "Trace", uncorrected: "Uncorrected | None", rows: Sequence["Ro
     from thalweg.functions.trace_text import columns, line
 
     click.echo(f"{found.expression}, {found.optimizer} with {_values(found.hyperparameters)}")
-    click.echo(f"\n{found.rule.formula.strip()}\n")
+    for formula in (found.rule.formula, *(around.wrapper.formula for around in found.wrappers)):
+        click.echo(f"\n{formula.strip()}")
+    click.echo()
     shown: list[Row | None] = list(rows)
     if len(rows) > 2 * ENDS + 1:
         shown = [*rows[:ENDS], None, *rows[-ENDS:]]

@@ -246,15 +246,16 @@ ALIASES: Final[Mapping[str, str]] = {"ln": "log", "arcsin": "asin", "arccos": "a
 CONSTANTS: Final[Mapping[str, float]] = {"pi": math.pi, "π": math.pi, "e": math.e}
 
 
-def fold(node: Node, combine: Callable[[Node, list[T]], T]) -> T:
+def fold(node: Node, combine: Callable[[Node, list[T]], T], given: Mapping[int, T] | None = None) -> T:
     """Return what `combine(node, results of its children)` makes of a node, from the leaves upwards.
 
-    Without recursion, so that no depth is too great, and once for a part that occurs several times.
+    Without recursion, so that no depth is too great, and once for a part that occurs several times. `given`
+    are results, by the identity of a node, below which nothing is looked at.
 
     >>> fold(add(Variable(-1, "x"), ONE), lambda node, below: 1 + sum(below))
     3
     """
-    known: dict[int, T] = {}
+    known: dict[int, T] = dict(given or {})
     waiting = [node]
     while waiting:
         here = waiting[-1]

@@ -131,20 +131,18 @@ def _turned(node: Node) -> Node | None:
     return node.arguments[0] if isinstance(node, Call) and node.name == "negative" else None
 
 
-def at(node: Node, place: int, known: Mapping[int, Any] | None = None) -> Node:
+def at(node: Node, place: int, known: Mapping[int, Node] | None = None) -> Node:
     """Return the arithmetic of one element, with numbers of six digits in it.
 
     Args:
         node: how an array was made.
         place: which element.
-        known: arrays that have a name, by the identity of their node: their number stands for them. The node
-            itself is written out.
+        known: what stands for arrays that have a name, by the identity of their node; the node itself is
+            written out.
     """
-    names = {key: value for key, value in (known or {}).items() if key != id(node)}
+    given = {key: value for key, value in (known or {}).items() if key != id(node)}
 
     def filled(here: Node, below: list[Node]) -> Node:
-        if id(here) in names:
-            return _number(_element(names[id(here)], place))
         if isinstance(here, Held):
             return _number(_element(here.values, place))
         if isinstance(here, Number):
@@ -156,7 +154,12 @@ def at(node: Node, place: int, known: Mapping[int, Any] | None = None) -> Node:
             return _number(-below[0].value)
         return Call(-1, here.name, tuple(below))
 
-    return fold(node, filled)
+    return fold(node, filled, given)
+
+
+def element(values: Any, place: int) -> Node:
+    """Return one element, with six digits, as a node."""
+    return _number(_element(values, place))
 
 
 def _element(values: Any, place: int) -> float:
@@ -239,12 +242,13 @@ def _locals_of(function: Any, arguments: tuple[Any, ...]) -> tuple[Any, tuple[st
         if event == "return" and frame.f_code is code:
             values.update(frame.f_locals)
 
-    before = sys.getprofile()
+    before: Any = sys.getprofile()
     sys.setprofile(look)
     try:
         result = function(*arguments)
     finally:
-        sys.setprofile(before)
+        # A profiler written in C, such as cProfile, is no function, and goes on by its own call.
+        before.enable() if hasattr(before, "enable") else sys.setprofile(before)
     order = (*code.co_varnames, *code.co_cellvars)
     ordered = {name: values[name] for name in order if name in values}
     return result, code.co_varnames[: code.co_argcount], ordered

@@ -12,8 +12,9 @@ The method is not written here: its own body runs, and `recording` takes down wh
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any, Final
 
 import numpy as np
@@ -22,7 +23,7 @@ from thalweg.backends.reference import FloatArray, Reference
 from thalweg.errors import InputError
 from thalweg.functions.expression import Expression, parse
 from thalweg.functions.outcome import outcome
-from thalweg.functions.recording import Held, Notes, at, directed, forgotten, noted, remembered
+from thalweg.functions.recording import Held, Notes, at, directed, element, forgotten, noted, remembered
 from thalweg.hyper import Integer, Interval
 from thalweg.rules import tail
 from thalweg.rules.base import Rule
@@ -31,7 +32,7 @@ from thalweg.rules.wrap import Applied, wrapped
 from thalweg.schedules import Schedule
 from thalweg.schedules import parse as parse_schedule
 
-MAX_STEPS: Final = 100_000
+MAX_STEPS: Final = 10_000
 Numbers = tuple[float, ...]  # one a variable, in the order of `Expression.variables`
 _ALL: Final = ""  # the name of the one parameter that all variables make up
 _GIVEN: Final = Held(-1, np.zeros(0))  # of an array that nobody computed here
@@ -57,7 +58,12 @@ class Row:
     next: Numbers  # the parameters after the step
     predicted_change: float  # gᵀΔ, of the loss; for plain descent −η‖g‖²
     change: float  # of the loss
-    filled: tuple[str, ...]  # each formula with the numbers of this step in it
+    write: Callable[[], tuple[str, ...]] = field(repr=False, compare=False)
+
+    @cached_property
+    def filled(self) -> tuple[str, ...]:
+        """Each formula with the numbers of this step in it, written when it is first asked for."""
+        return self.write()
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,7 @@ def trace(
     *,
     wrappers: Sequence[Applied] = (),
     schedule: Schedule | str | None = None,
+    advance: Callable[[int], None] = lambda steps: None,
     **hyperparameters: Any,
 ) -> Trace:
     """Carry out a method step by step: θ ← θ − rate × direction, with all that leads to the direction.
@@ -96,9 +103,10 @@ def trace(
         expression: a function with one value.
         optimizer: a name of the catalogue.
         start: one number for all variables, one each in the order of `Expression.variables`, or by name.
-        steps: how many, from 1.
+        steps: how many, from 1 to 10,000.
         wrappers: what goes around the method, such as ``[CLIP_NORM(1.0)]``.
         schedule: what multiplies the rate; a length that it leaves open is that of the run.
+        advance: is told, while it goes on, how many steps were taken since it was last told.
         hyperparameters: of the method, `lr` among them; the catalogue's values stand for the others.
 
     Raises:
@@ -130,7 +138,7 @@ def trace(
     shape = None if shape is None else shape.resolve(steps)
     path = Path(f, entry.rule, wrappers, values, _start(start, f.variables))
     with np.errstate(all="ignore"):
-        rows = _rows(path, steps, shape)
+        rows = _rows(path, steps, shape, advance)
         said = outcome(f, rows, evaluates=rule.evaluated is not None)
     return Trace(f, optimizer, rule, tuple(wrappers), values, shape, tuple(rows), said)
 
@@ -156,11 +164,12 @@ def _start(start: Any, variables: Sequence[str]) -> FloatArray:
     return numbers
 
 
-def _rows(path: "Path", steps: int, schedule: Schedule | None) -> list[Row]:
+def _rows(path: "Path", steps: int, schedule: Schedule | None, advance: Callable[[int], None]) -> list[Row]:
     rows: list[Row] = []
     while len(rows) < steps and (not rows or _finite(rows[-1].next)):
         factor = 1.0 if schedule is None else float(schedule(len(rows)))
         rows.append(path.step(factor))
+        advance(1)
     # What the method received is the gradient itself, unless something changed it on the way.
     if all(row.quantities.get("g", row.gradient) == row.gradient for row in rows):
         rows = [replace(r, quantities={n: x for n, x in r.quantities.items() if n != "g"}) for r in rows]
@@ -207,7 +216,7 @@ class Path:
         loss, gradient = float(f(before)), f.slope(before)
         known = Row(
             self.taken + 1, _tuple(before), loss, _tuple(gradient), {}, {}, self.values["lr"] * factor,
-            (), (), math.nan, math.nan, _evaluated(f, before),
+            (), (), math.nan, math.nan, partial(_evaluated, f, before),
         )  # fmt: skip
         if not (math.isfinite(loss) and _finite(known.gradient)):
             return known
@@ -221,17 +230,19 @@ class Path:
         moved = self.work.step({_ALL: remembered(before)}, {_ALL: remembered(received)}, factor)[_ALL]
         self.here, self.taken = np.array(moved, np.float64), self.taken + 1
         beside = {} if there is None else {"second_point": there, "second_gradient": received}
-        named = beside | self._named()
+        named, direction = beside | self._named(), self.notes.direction
+        # What the method received may be the gradient itself, and needs no line of its own.
+        computed = {n: x for n, x in named.items() if n != "g" or not np.array_equal(x, gradient)}
         change = self.here - before
         return replace(
             known,
             quantities={name: _tuple(np.asarray(x, np.float64)) for name, x in named.items()},
             clock=dict(self.notes.clock),
-            direction=_tuple(self.notes.direction),
+            direction=_tuple(direction),
             next=_tuple(self.here),
             predicted_change=float(gradient @ change),
             change=float(f(self.here)) - loss,
-            filled=known.filled + self._filled(named, moved, gradient),
+            write=lambda: _evaluated(f, before) + _filled(f, computed, direction, moved),
         )
 
     def _second_point(self, gradient: FloatArray) -> FloatArray | None:
@@ -261,25 +272,23 @@ class Path:
             found["evaluated"] = self.rule.evaluated(self.here, self.work.states[_ALL], self.work.values)
         return found
 
-    def _filled(self, named: Mapping[str, Any], moved: Any, gradient: FloatArray) -> tuple[str, ...]:
-        """Write down what was computed, with its numbers: one line a quantity and variable."""
-        direction, variables = self.notes.direction, self.f.variables
-        computed = {n: x for n, x in named.items() if not (n == "g" and np.array_equal(x, gradient))}
-        if not any(direction is x for x in computed.values()):
-            computed["direction"] = direction
-        computed = {n: x for n, x in computed.items() if not isinstance(getattr(x, "node", _GIVEN), Held)}
-        known = {id(x.node): x for x in [*computed.values(), direction]}
-        lines = []
-        for place, variable in enumerate(variables):
-            for name, x in [*computed.items(), (variable, moved)]:
-                own = len(variables) == np.size(x) > 1
-                if place and not own:
-                    continue  # one number for all of them, written down already
-                value = float(np.asarray(x).reshape(-1)[place])
-                text = str(Expression((at(x.node, place, known),), variables))
-                label = f"{name}[{variable}]" if own and x is not moved else name
-                lines.append(f"{label} = {text} = {_value(value)}")
-        return tuple(lines)
+
+def _filled(f: Expression, computed: Mapping[str, Any], direction: Any, moved: Any) -> tuple[str, ...]:
+    """Write down what was computed, with its numbers: one line a quantity and variable."""
+    if not any(direction is x for x in computed.values()):
+        computed = {**computed, "direction": direction}
+    computed = {n: x for n, x in computed.items() if not isinstance(getattr(x, "node", _GIVEN), Held)}
+    lines = []
+    for place, variable in enumerate(f.variables):
+        known = {id(x.node): element(x, place) for x in [*computed.values(), direction]}
+        for name, x in [*computed.items(), (variable, moved)]:
+            own = len(f.variables) == np.size(x) > 1
+            if place and not own:
+                continue  # one number for all of them, written down already
+            text = str(Expression((at(x.node, place, known),), f.variables))
+            label = f"{name}[{variable}]" if own and x is not moved else name
+            lines.append(f"{label} = {text} = {_value(np.asarray(x).reshape(-1)[place])}")
+    return tuple(lines)
 
 
 def _evaluated(f: Expression, here: FloatArray) -> tuple[str, ...]:

@@ -20,16 +20,17 @@ def data(trace: Trace, uncorrected: Uncorrected | None = None) -> dict[str, Any]
 
     Every quantity is a list over the variables, also one that all of them have in common.
     """
-    count = len(trace.expression.variables)
-    rows = [_row(row, trace.names(), count) for row in trace.rows]
+    count, names = len(trace.expression.variables), trace.names()
+    rows = [_row(row, names, count) for row in trace.rows]
     answer: dict[str, Any] = {
         "expression": str(trace.expression),
         "variables": list(trace.expression.variables),
         "optimizer": trace.optimizer,
         "hyperparameters": dict(trace.hyperparameters),
+        "wrappers": {w.wrapper.name: dict(w.values) for w in trace.wrappers},
         "schedule": None if trace.schedule is None else str(trace.schedule),
         "formula": trace.rule.formula.strip(),
-        "quantities": trace.names(),
+        "quantities": names,
         "rows": rows,
         "outcome": list(trace.outcome),
     }
@@ -38,7 +39,7 @@ def data(trace: Trace, uncorrected: Uncorrected | None = None) -> dict[str, Any]
             row["uncorrected_ratio"] = list(ratio)
         answer["uncorrected"] = {
             "corrections": list(uncorrected.corrections),
-            "rows": [_row(row, trace.names(), count) for row in uncorrected.rows],
+            "rows": [_row(row, names, count) for row in uncorrected.rows],
             "outcome": list(uncorrected.outcome),
         }
     return _finite(answer)  # type: ignore[no-any-return]
