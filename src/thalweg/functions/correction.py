@@ -9,7 +9,7 @@ import numpy as np
 
 from thalweg.errors import InputError
 from thalweg.functions.outcome import outcome
-from thalweg.functions.trace import Numbers, Path, Row, Trace
+from thalweg.functions.trace import Calculation, Numbers, Row, Trace
 from thalweg.rules.base import Clock, Rule, Surroundings, Values
 from thalweg.rules.catalogue import preset
 
@@ -55,7 +55,7 @@ def without_correction(trace: Trace) -> Uncorrected:
     start = np.array(trace.rows[0].parameters)
     plain = _uncorrected(rule, names)
     corrected, beside, apart = (
-        Path(trace.expression, each, trace.wrappers, values, start) for each in (rule, plain, plain)
+        Calculation(trace.expression, each, trace.wrappers, values, start) for each in (rule, plain, plain)
     )
     ratios: list[Numbers] = []
     rows: list[Row] = []

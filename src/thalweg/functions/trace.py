@@ -136,7 +136,7 @@ def trace(
     values = rule.checked({**entry.fixed, **hyperparameters})
     shape = parse_schedule(schedule) if isinstance(schedule, str) else schedule
     shape = None if shape is None else shape.resolve(steps)
-    path = Path(f, entry.rule, wrappers, values, _start(start, f.variables))
+    path = Calculation(f, entry.rule, wrappers, values, _start(start, f.variables))
     with np.errstate(all="ignore"):
         rows = _rows(path, steps, shape, advance)
         said = outcome(f, rows, evaluates=rule.evaluated is not None)
@@ -164,7 +164,9 @@ def _start(start: Any, variables: Sequence[str]) -> FloatArray:
     return numbers
 
 
-def _rows(path: "Path", steps: int, schedule: Schedule | None, advance: Callable[[int], None]) -> list[Row]:
+def _rows(
+    path: "Calculation", steps: int, schedule: Schedule | None, advance: Callable[[int], None]
+) -> list[Row]:
     rows: list[Row] = []
     while len(rows) < steps and (not rows or _finite(rows[-1].next)):
         factor = 1.0 if schedule is None else float(schedule(len(rows)))
@@ -180,7 +182,7 @@ def _finite(numbers: Sequence[float]) -> bool:
     return bool(numbers) and all(map(math.isfinite, numbers))
 
 
-class Path:
+class Calculation:
     """A method on its way over a function.
 
     Args:
@@ -205,7 +207,7 @@ class Path:
         self.work = Reference(self.rule, values)
         self.work.states[_ALL] = self.rule.initial(start, self.work.values)
 
-    def follow(self, other: "Path") -> None:
+    def follow(self, other: "Calculation") -> None:
         """Go to where another one is, with its state, which must be of the same kind."""
         self.here, self.taken = other.here, other.taken
         self.work.states, self.work.times = dict(other.work.states), dict(other.work.times)
