@@ -91,10 +91,11 @@ class Normal:
         """Write a function with one value: as it is or in its normal form, whichever is shorter."""
         node = expression.parts[0]
         size = fold(node, lambda here, below: 1 + sum(below))
-        texts = [str(expression)] if size <= MAX_TEXT else []
-        form = self.form(node)
+        texts, form = [], self.form(node)
         if form is not None and len(form) <= MAX_TEXT // 10:
             texts.append(str(Expression((self._written(form),), expression.variables)))
+        if size <= MAX_TEXT:
+            texts.append(str(expression))
         if not texts:
             return f"(an expression of {size:,} parts)"
         # What stands first needs no brackets around its sign.
@@ -169,14 +170,15 @@ class Normal:
         terms = sorted(form.items(), key=lambda item: (-sum((e for _, e in item[0]), Fraction(0)), item[0]))
         written: Node = ZERO
         for monomial, coefficient in terms:
-            above, below = self._coefficient(abs(coefficient))
+            first = written is ZERO
+            above, below = self._coefficient(coefficient if first else abs(coefficient))
             for name, exponent in sorted(monomial, key=lambda item: (item[0] in self.factors, item[0])):
                 if exponent > 0:
                     above = multiply(above, self._power(name, exponent))
                 else:
                     below = multiply(below, self._power(name, -exponent))
             term = divide(above, below)
-            written = add(written, term) if coefficient > 0 else subtract(written, term)
+            written = add(written, term) if first or coefficient > 0 else subtract(written, term)
         return written
 
     def _power(self, name: str, exponent: Fraction) -> Node:
