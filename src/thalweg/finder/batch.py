@@ -314,6 +314,21 @@ def _taken(engine: ModelEngine, step: int) -> float:
     return HOLES * float(resident + peak.bytes)
 
 
+def timed(workload: Workload, recipe: Recipe, size: int, how: Execution) -> Timing:
+    """Measure the memory and the time of an update of one batch size: the median of the quickest round.
+
+    Args:
+        workload: the task with its data.
+        recipe: what moves the weights; its batch size does not count.
+        size: examples of an update.
+        how: where, and with how many threads.
+    """
+    with _engine(workload, recipe, size, how) as (engine, steps):
+        memory = _taken(engine, next(steps))
+        seconds = min(median(_timed(engine, steps)) for _ in range(ROUNDS))
+    return Timing(size, seconds, memory, how.threads)
+
+
 def free(device: str) -> float:
     """Return the bytes of memory that are free where training is to be."""
     if torch.device(device).type == "cuda":

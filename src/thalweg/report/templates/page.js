@@ -17,7 +17,9 @@
     var axis = plot.axes && plot.axes[kind];
     if (!axis) { return; }
     var xs = plot.data.map(function (trace) { return axis.x[trace.legendgroup]; });
-    Plotly.update(plot, { x: xs }, { "xaxis.title.text": axis.title, "xaxis.autorange": true });
+    var layout = { "xaxis.title.text": axis.title, "xaxis.autorange": true };
+    if (axis.type) { layout["xaxis.type"] = axis.type; }
+    Plotly.update(plot, { x: xs }, layout);
   }
 
   function show(plot, name, visible) {
