@@ -56,7 +56,6 @@ document.addEventListener("DOMContentLoaded", function () { // after the page ha
     window.clearTimeout(waiting);
     waiting = null;
     play.textContent = "Play";
-    play.setAttribute("aria-pressed", "false");
   }
 
   function advance() {
@@ -72,10 +71,15 @@ document.addEventListener("DOMContentLoaded", function () { // after the page ha
     if (waiting !== null) { stop(); return; }
     if (Number(slider.value) === frames.length - 1) { slider.value = 0; }
     play.textContent = "Pause";
-    play.setAttribute("aria-pressed", "true");
     draw();
     waiting = window.setTimeout(advance, 40);
   });
   slider.addEventListener("input", function () { stop(); draw(); });
+  document.addEventListener("change", function (event) { // the other pictures listen themselves
+    var name = event.target.dataset.show;
+    if (!mountain || !name) { return; }
+    var own = mountain.data.map(function (trace, i) { return trace.legendgroup === name ? i : -1; });
+    Plotly.restyle(mountain, { visible: event.target.checked }, own.filter(function (i) { return i >= 0; }));
+  });
   slider.setAttribute("aria-valuetext", "step " + frames[frames.length - 1] + " of " + total);
 });
