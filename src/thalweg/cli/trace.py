@@ -31,7 +31,11 @@ FORMULAS: Final = 3  # steps that are written out below a table
 
 
 @click.command()
-@click.argument("expression", metavar="EXPR", help="A function of one or several variables, such as (w-3)^2.")
+@click.argument(
+    "expression",
+    metavar="EXPR",
+    help="A function of one or several variables, such as (w-3)^2; one that begins with - goes behind --.",
+)
 @click.option(
     "--optimizer", default="sgd", show_default=True, metavar="NAME", help="See: thalweg optimizers."
 )

@@ -211,7 +211,7 @@ def _latex_part(text: str, trace: Trace) -> str:
 
 
 def _latex_number(text: str) -> str:
+    if text.lstrip("-").isalpha():  # undefined, inf
+        return rf"\text{{{text}}}"
     mantissa, exponent, power = text.partition("e")
-    if exponent:
-        return rf"{mantissa} \cdot 10^{{{int(power)}}}"
-    return rf"\text{{{text}}}" if text.isalpha() else text
+    return rf"{mantissa} \cdot 10^{{{int(power)}}}" if exponent else text

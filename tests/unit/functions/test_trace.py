@@ -5,11 +5,14 @@ import json
 import math
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from thalweg.backends.reference import Reference
 from thalweg.errors import InputError
@@ -23,8 +26,9 @@ from thalweg.rules.adam import ADAM
 from thalweg.rules.catalogue import CATALOGUE, preset
 from thalweg.rules.gradients import CLIP_NORM, CLIP_VALUE
 from thalweg.rules.sam import SAM
-from thalweg.rules.wrap import wrapped
+from thalweg.rules.wrappers import WRAPPERS
 from thalweg.schedules import Step
+from unit.functions.trees import texts
 
 BOWL = parse("(x - 3)^2 + x*y + 2*y^2")
 START = [1.0, -2.0]
@@ -46,6 +50,19 @@ def test_a_trace_takes_the_steps_of_the_rule_bit_for_bit(name: str) -> None:
 
     assert [row.next for row in found.rows] == expected
     assert len(set(expected)) > 1  # it did move
+
+
+@pytest.mark.parametrize("name", [name for name, wrapper in WRAPPERS.items() if not wrapper.offset])
+def test_with_a_wrapper_too_the_steps_are_those_of_the_rule(name: str) -> None:
+    found = trace(BOWL, "adam", START, 12, lr=0.1, wrappers=[WRAPPERS[name]()])
+    work, here = Reference(found.rule, found.hyperparameters), np.array(START)
+
+    for row in found.rows:
+        here = work.step({"": here}, {"": BOWL.slope(here)})[""]
+        assert row.next == tuple(here)
+    assert set(found.rule.initial(here, work.values)._fields) & set(found.names()) == {
+        f"{name}_{field}" for field in WRAPPERS[name].fields
+    }
 
 
 @pytest.mark.parametrize("name", VECTORS)
@@ -143,6 +160,26 @@ def test_what_a_wrapper_and_a_decay_do_is_written_too() -> None:
     assert clipped.rows[0].quantities["velocity"] == (9.0,)
     assert clipped.rows[0].filled[-1] == "w = 10 - 0.1*9 = 9.1"
     assert decayed.rows[0].filled[-1] == "w = 10*0.95 - 0.1*1 = 9.4"
+
+
+@settings(max_examples=150)
+@given(
+    text=texts,
+    name=st.sampled_from(VECTORS),
+    start=st.floats(-3, 3),
+    lr=st.sampled_from([1e-3, 0.3, 50.0]),
+)
+def test_any_function_can_be_traced_and_told(text: str, name: str, start: float, lr: float) -> None:
+    """Also where it is not defined, or explodes: rows hang together, and every form of the answer exists."""
+    found = trace(text, name, start, 5, lr=lr)
+
+    assert 1 <= len(found.rows) <= 5
+    for row, after in pairwise(found.rows):
+        assert row.next == after.parameters
+    json.dumps(data(found), allow_nan=False)
+    assert latex(found, found.rows, 7).count(r"\begin{align*}") == len(found.rows)
+    assert markdown(found, found.rows, 7)
+    assert found.outcome
 
 
 @pytest.mark.parametrize("maximize", [False, True])
@@ -354,7 +391,6 @@ def test_a_body_written_in_c_is_run_and_has_no_variables_to_show() -> None:
 
     assert rule.direction(0, 1, (), h, None) == (1, ())
     assert notes.found == {}
-    assert wrapped(rule, []) is rule
 
 
 def test_an_array_remembers_the_branch_that_was_chosen() -> None:
