@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from thalweg.cli.options import NUMBER, WHOLE, json_option, number, print_json
+from thalweg.cli.options import NUMBER, WHOLE, json_option, measuring, number, print_json
 from thalweg.errors import InputError, nearest
 
 OPTIMIZERS: Final = "sgd,momentum,rmsprop,adam"
@@ -97,7 +97,8 @@ def surface(function: str | None, as_json: bool, out: str | None, **given: Any) 
     from thalweg.functions.view import view
     from thalweg.report import surface_words
 
-    found, saddle, escapes = asked.measured()
+    with measuring():
+        found, saddle, escapes = asked.measured()
     seen = view(found, asked.box)
     page = None
     if out is not None:
