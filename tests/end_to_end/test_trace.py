@@ -91,7 +91,8 @@ def test_descent_may_land_on_a_maximum(call: Call) -> None:
     last = " ".join(done.out.split("\n\n")[-1].split())
     assert last.endswith(
         "After 1 step: w = 0, loss 2, from 6. The gradient is exactly zero there, which alone is no proof of "
-        "a minimum: the Hessian there is -6: a local maximum, which gradient descent cannot leave."
+        "a minimum. It is a local maximum, which gradient descent cannot leave: all eigenvalues of the "
+        "Hessian are below 0 (-6)."
     )
 
 

@@ -6,33 +6,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from thalweg.functions.critical import classified
 from thalweg.functions.expression import Expression
 
 _SMALL: Final = 1e-6  # of the largest gradient on the way: nearly zero
-
-
-def stationary(f: Expression, point: Sequence[float]) -> tuple[str, tuple[float, ...]]:
-    """Say what a point with zero gradient is, from the eigenvalues of the exact Hessian.
-
-    Returns:
-        "minimum", "maximum", "saddle", or "undecided" where an eigenvalue is zero or there is no Hessian;
-        and the eigenvalues, rising. Local: nothing is said about points further away.
-
-    >>> from thalweg.functions.expression import parse
-    >>> stationary(parse("w^4 - 2*w^2"), [0.0])
-    ('maximum', (-4.0,))
-    """
-    hessian = np.asarray(f.curvature(list(point)), np.float64)
-    if not np.isfinite(hessian).all():
-        return "undecided", ()
-    values = np.linalg.eigvalsh(hessian)
-    zero = len(values) * np.finfo(np.float64).eps * np.abs(values).max()
-    found = tuple(float(x) for x in values)
-    if values[0] > zero:
-        return "minimum", found
-    if values[-1] < -zero:
-        return "maximum", found
-    return ("saddle" if values[0] < -zero and values[-1] > zero else "undecided"), found
 
 
 def outcome(f: Expression, rows: Sequence[Any], evaluates: bool) -> tuple[str, ...]:
@@ -86,20 +63,23 @@ def _change(f: Expression, first: float, end: float, last: Any) -> str:
 
 
 def _at_zero(f: Expression, point: Sequence[float]) -> str:
-    kind, values = stationary(f, point)
-    listed = ", ".join(_number(x) for x in values)
-    have = (
-        f"the Hessian there is {listed}"
-        if len(values) == 1
-        else f"the eigenvalues of the Hessian are {listed}"
+    """Say what a point with zero gradient is.
+
+    >>> from thalweg.functions.expression import parse
+    >>> _at_zero(parse("w^4"), [0.0]).partition("minimum. ")[2]
+    'It is a local minimum: all values around are higher: by sampling, because the Hessian cannot tell (0).'
+    """
+    found = classified(f, np.array(point, np.float64))
+    kind = {
+        "minimum": "a local minimum: ",
+        "maximum": "a local maximum, which gradient descent cannot leave: ",
+        "saddle": "a saddle, which gradient descent cannot leave without noise: ",
+    }.get(found.kind, "")
+    values = f" ({', '.join(_number(x) for x in found.eigenvalues)})" if found.eigenvalues else ""
+    return (
+        "The gradient is exactly zero there, which alone is no proof of a minimum. "
+        f"It is {kind}{found.why}{values}."
     )
-    verdict = {
-        "minimum": f"{have}: a local minimum.",
-        "maximum": f"{have}: a local maximum, which gradient descent cannot leave.",
-        "saddle": f"{have}: a saddle, which gradient descent cannot leave without noise.",
-        "undecided": (have if values else "there is no finite Hessian") + ", which does not decide.",
-    }[kind]
-    return f"The gradient is exactly zero there, which alone is no proof of a minimum: {verdict}"
 
 
 def _place(f: Expression, point: Sequence[float]) -> str:

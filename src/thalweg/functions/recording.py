@@ -195,7 +195,7 @@ def noted(rule: Rule, notes: Notes) -> Rule:
             notes.found |= shown
             state = result[1] if isinstance(result, tuple) and len(result) == 2 else result
             for name, value in zip(getattr(state, "_fields", ()), state, strict=False):
-                if same := [n for n, x in shown.items() if x is value]:
+                if same := [n for n, x in shown.items() if x is value and n != "d"]:
                     notes.aliases[name] = same[0]
             notes.clock |= _numbers(arguments[4] if len(arguments) > 4 else None)
             return result

@@ -25,7 +25,6 @@ SYMBOLS: Final = {
     "mu": ("μ", r"\mu"),
     "hessian": ("h", "h"),
     "size": ("Δ", r"\Delta"),
-    "prev": ("g_prev", r"g_{\mathrm{prev}}"),
     "x0": ("θ₀", r"\theta_0"),
     "p0": ("θ₀", r"\theta_0"),
     "ax": ("ā", r"\bar{a}"),
