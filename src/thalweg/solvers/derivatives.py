@@ -1,6 +1,6 @@
 """Who computes the derivatives: the caller, the expression itself, PyTorch, or differences."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,9 @@ from thalweg.errors import InputError
 from thalweg.solvers.base import Vector
 from thalweg.solvers.finite_sum import FiniteSum
 from thalweg.solvers.layout import Layout
-from thalweg.solvers.objective import Counted, Derivatives, differences
+from thalweg.solvers.objective import Counted, Derivatives, differences, plain
 
+ONE_BY_ONE = 50  # coordinates of a given gradient that are checked one by one
 WRONG_BY = 1e-3  # of the larger of gradient and differences: differences are good to 1e-6 or so of it
 
 
@@ -29,7 +30,7 @@ def derivatives_of(
             `Expression`) it computes its own derivatives.
         layout: of the start; if that was a tensor, PyTorch computes the derivatives.
         gradient: what the caller gave, of a point; None for what there is otherwise.
-        hessian: the same, (n, n), or (n,) × (n,) however the coordinates lie.
+        hessian: the same, (n, n).
         several: whether the function has several values: the gradient is a Jacobian, and no second
             derivatives are asked for.
     """
@@ -47,7 +48,7 @@ def derivatives_of(
     if gradient is not None:
         found = Derivatives(
             found.value,
-            (lambda x: _matrix(gradient(layout.point(x)), layout))
+            (lambda x: gradient(layout.point(x)))
             if several
             else (lambda x: _flat(gradient(layout.point(x)), layout)),
             found.hessian,
@@ -55,9 +56,7 @@ def derivatives_of(
             "the gradient that was given",
         )
     if hessian is not None:
-        found = Derivatives(
-            found.value, found.gradient, lambda x: _square(hessian(layout.point(x)), layout), by=found.by
-        )
+        found = Derivatives(found.value, found.gradient, lambda x: hessian(layout.point(x)), by=found.by)
     return found
 
 
@@ -65,15 +64,23 @@ def check_gradient(objective: Counted, x: Vector) -> None:
     """Refuse a gradient that differs from central differences by more than 1e-3 of its size.
 
     A coordinate where the differences themselves are not sure (two steps of different length disagree: a
-    kink, or rounding) is not judged.
+    kink, or rounding) is not judged. Of more than fifty coordinates all are checked at once, along a random
+    direction.
 
     Raises:
         InputError: it names the coordinate, with both numbers.
     """
-    given = objective.jacobian(x) if objective.is_residuals else objective.gradient(x)
-    value = objective.residuals(x) if objective.is_residuals else objective.value(x)
-    measured = differences(objective.derivatives.value, x, value)
-    again = differences(objective.derivatives.value, x, value, longer=8.0)
+    residuals, names = objective.is_residuals, objective.layout.names
+    given = objective.jacobian(x) if residuals else objective.gradient(x)
+    value = objective.residuals(x) if residuals else objective.value(x)
+    f, at = objective.derivatives.value, x
+    if len(x) > ONE_BY_ONE:
+        along = np.random.default_rng(0).standard_normal(len(x))
+        along /= np.linalg.norm(along)
+        given, at = (given @ along)[..., None], np.zeros(1)
+        f = lambda t: objective.derivatives.value(x + t[0] * along)  # noqa: E731
+        names = lambda: ["a random direction"]  # noqa: E731
+    measured, again = differences(f, at, value), differences(f, at, value, longer=8.0)
     with np.errstate(invalid="ignore"):
         unsure = np.abs(measured - again)
         allowed = WRONG_BY * np.maximum(np.abs(given), np.abs(measured)) + 10 * unsure + 1e-7
@@ -82,11 +89,10 @@ def check_gradient(objective: Counted, x: Vector) -> None:
         return
     excess = np.where(wrong, np.abs(given - measured) / allowed, 0.0)
     place = np.unravel_index(int(np.argmax(excess)), excess.shape)
-    what = "the Jacobian" if objective.is_residuals else "the gradient"
-    row = f" of residual {place[0]}" if objective.is_residuals else ""
+    row = f" of residual {place[0]}" if residuals else ""
     raise InputError(
-        f"{what} at the start",
-        f"agree with differences, {measured[place]:.6g} for {objective.layout.names()[place[-1]]}{row}",
+        f"{'the Jacobian' if residuals else 'the gradient'} at the start",
+        f"agree with differences, {measured[place]:.6g} for {names()[place[-1]]}{row}",
         f"{given[place]:.6g}",
         "Correct it, or leave it out: PyTorch or differences then find it.",
     )
@@ -192,17 +198,17 @@ def _numbers(found: Any, several: bool) -> Any:
     return float(array.reshape(()))
 
 
-def _plain(part: Any) -> Any:
-    return part.detach().cpu().double().numpy() if hasattr(part, "detach") else np.asarray(part, np.float64)
-
-
 def _flat(found: Any, layout: Layout) -> Vector:
     """Return a gradient that the caller computed as a vector; its parts must have the start's shapes."""
     if layout.kind is object:
         parts = {"": found}
+    elif isinstance(found, Mapping) != (layout.kind is dict):
+        raise InputError(
+            "the gradient", f"be a {layout.kind.__name__}, as the start is", type(found).__name__
+        )
     else:
         parts = found if layout.kind is dict else dict(zip(map(str, range(len(found))), found, strict=True))
-    shapes = {str(name): _plain(part).shape for name, part in parts.items()}
+    shapes = {str(name): plain(part).shape for name, part in parts.items()}
     if shapes != dict(layout.shapes):
         one = layout.kind is object
         raise InputError(
@@ -211,15 +217,4 @@ def _flat(found: Any, layout: Layout) -> Vector:
             shapes.get("", shapes) if one else shapes,
             "One number for each coordinate.",
         )
-    return layout.join({name: _plain(part) for name, part in parts.items()})
-
-
-def _matrix(found: Any, layout: Layout) -> Any:
-    array = _plain(found)
-    return array.reshape(array.shape[0], -1) if array.ndim else array.reshape(1, 1)
-
-
-def _square(found: Any, layout: Layout) -> Any:
-    array = _plain(found)
-    size = sum(int(np.prod(shape)) for shape in layout.shapes.values())
-    return array.reshape(size, size) if array.size == size * size else array
+    return layout.join({name: plain(part) for name, part in parts.items()})

@@ -1,19 +1,43 @@
 """Steepest descent with a line search."""
 
 from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import Any
 
 import numpy as np
 
 from thalweg.hyper import Interval, Real
-from thalweg.solvers.base import Iterate, Objective, Solver, Vector
+from thalweg.solvers.base import Iterate, Method, Objective, Solver, Vector
 from thalweg.solvers.line_search import CURVATURE, DECREASE, Landing, armijo, strong_wolfe
 
+IDLE = 10  # steps
 STUCK = "no point along the direction is lower, but for rounding"
 BACKTRACKING = {"decrease": Real(DECREASE, "c₁ of Armijo's condition", Interval(0, 1, closed="neither"))}
 WOLFE = BACKTRACKING | {
     "curvature": Real(CURVATURE, "c₂ of Wolfe's condition, above c₁", Interval(0, 1, closed="neither"))
 }
+
+
+def until_rounding(method: Method) -> Method:
+    """Return a method that ends where ten steps bring neither a lower value nor a smaller gradient.
+
+    A search that lets slopes decide where values differ by rounding alone would else go on for ever.
+    """
+
+    @wraps(method)
+    def run(*arguments: Any, **options: Any) -> Iterator[Iterate]:
+        lowest = smallest = np.inf
+        idle = 0
+        for found in method(*arguments, **options):
+            norm = float(np.abs(found.slope).max())
+            idle = 0 if found.value < lowest or norm < smallest else idle + 1
+            lowest, smallest = min(lowest, found.value), min(smallest, norm)
+            yield found
+            if idle >= IDLE:
+                yield found._replace(note=STUCK)
+                return
+
+    return run
 
 
 def first_length(direction: Vector) -> float:
@@ -27,6 +51,7 @@ def landed(objective: Objective, landing: Landing) -> Iterate:
     return Iterate(landing.x, landing.value, slope)
 
 
+@until_rounding
 def _descend(
     objective: Objective, x: Vector, search: Callable[..., Landing | None], settings: dict[str, Any]
 ) -> Iterator[Iterate]:

@@ -6,13 +6,14 @@ import numpy as np
 
 from thalweg.hyper import ABOVE_0, AT_LEAST_0, Real
 from thalweg.solvers.base import Iterate, Need, Solver, Vector
-from thalweg.solvers.descent import BACKTRACKING, STUCK, landed
+from thalweg.solvers.descent import BACKTRACKING, STUCK, landed, until_rounding
 from thalweg.solvers.line_search import armijo
 from thalweg.solvers.objective import Counted
 
 TINY = 1e-300
 
 
+@until_rounding
 def gauss_newton(objective: Counted, x: Vector, *, decrease: float) -> Iterator[Iterate]:
     """Yield the iterates of Gauss–Newton with backtracking.
 

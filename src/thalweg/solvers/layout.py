@@ -19,8 +19,8 @@ class Layout:
     >>> layout, x = layout_of({"w": [[1, 2], [3, 4]], "b": 5})
     >>> x.tolist(), layout.shapes
     ([1.0, 2.0, 3.0, 4.0, 5.0], {'w': (2, 2), 'b': ()})
-    >>> layout.point(2 * x)["b"]
-    array(10.)
+    >>> float(layout.point(2 * x)["b"])
+    10.0
     """
 
     kind: type  # dict, list, tuple; object for a single array
@@ -55,7 +55,7 @@ class Layout:
                     for name, part in self.split(x).items()
                 }
             )
-        return self.built({name: np.array(part) for name, part in self.split(x).items()})
+        return self.built({name: np.array(part)[()] for name, part in self.split(x).items()})
 
     def built(self, parts: Mapping[str, Any]) -> Any:
         """Return named parts in the structure of the start."""
@@ -88,7 +88,9 @@ def layout_of(start: Any, who: str = "the start x0") -> tuple[Layout, Vector]:
     if isinstance(start, Mapping):
         kind: type = dict
         parts = {str(name): part for name, part in start.items()}
-    elif isinstance(start, list | tuple) and any(hasattr(part, "shape") and part.shape for part in start):
+    elif isinstance(start, list | tuple) and any(
+        getattr(part, "shape", ()) or hasattr(part, "detach") for part in start
+    ):
         kind = list if isinstance(start, list) else tuple
         parts = {str(place): part for place, part in enumerate(start)}
     else:

@@ -151,7 +151,7 @@ def _beyond(before: _Trial, here: _Trial) -> float:
 
 def _between(low: _Trial, high: _Trial) -> float:
     """Return a length inside the interval: where an interpolation is lowest, a tenth off both ends."""
-    width = high.length - low.length
+    width = np.float64(high.length - low.length)  # NumPy's: a division by zero is no error
     rise = high.value - low.value
     if not np.isfinite(rise):
         return low.length + 0.1 * width
@@ -160,6 +160,6 @@ def _between(low: _Trial, high: _Trial) -> float:
             share = -low.slope * width / (2 * (rise - low.slope * width))
         else:  # the minimum of the cubic: Nocedal and Wright, (3.59)
             bend = low.slope + high.slope - 3 * rise / width
-            root = np.copysign(np.sqrt(max(bend**2 - low.slope * high.slope, 0.0)), width)
+            root = np.copysign(np.sqrt(max(bend * bend - low.slope * high.slope, 0.0)), width)
             share = 1 - (high.slope + root - bend) / (high.slope - low.slope + 2 * root)
     return float(low.length + (np.clip(share, 0.1, 0.9) if np.isfinite(share) else 0.5) * width)

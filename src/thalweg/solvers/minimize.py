@@ -17,7 +17,8 @@ from thalweg.solvers.outcome import Classified, Ending, Kind, Path, Solution, cl
 from thalweg.solvers.proximal import refuse_size
 
 KEPT = 10_000_000  # numbers of the path's points; a longer path is kept without its points
-ENDLESS = 1e100  # a value below −ENDLESS or a coordinate above it: the function has no minimum
+ENDLESS = 1e30  # a value below −ENDLESS: the function has no minimum
+AWAY = 1e100  # a coordinate beyond it: the method diverges
 
 _LIMITS = {
     "tolerance": Real(1e-6, "the largest component that a gradient taken for zero has", ABOVE_0),
@@ -96,8 +97,7 @@ def minimize(
     derivatives = derivatives_of(
         function, layout, jacobian if several else gradient, hessian, several=several
     )
-    limit = np.inf if max_evaluations is None else max_evaluations
-    objective = Counted(function, layout, derivatives, is_residuals=several, metric=metric, limit=limit)
+    objective = Counted(function, layout, derivatives, is_residuals=several, metric=metric)
     if solver.needs & {Need.PENALTY}:
         settings["penalty"] = penalty
     if solver.random:
@@ -106,6 +106,7 @@ def minimize(
         _check_start(objective, x)
         if gradient is not None or jacobian is not None or getattr(f, "gradients", None) is not None:
             check_gradient(objective, x)
+        objective.limit = np.inf if max_evaluations is None else max_evaluations
         return _run(solver, objective, x, settings, tolerance, max_steps, path, penalty is not None)
 
 
@@ -189,7 +190,7 @@ def _ending(
         return Ending.CONVERGED, found.note
     if found.value < -ENDLESS:
         return Ending.UNBOUNDED, found.note
-    if np.abs(found.x).max() > ENDLESS:
+    if np.abs(found.x).max() > AWAY:
         return Ending.DIVERGED, found.note
     if found.note:
         return Ending.STUCK, found.note

@@ -6,7 +6,7 @@ import numpy as np
 
 from thalweg.hyper import ABOVE_0, Real
 from thalweg.solvers.base import Iterate, Matrix, Objective, Solver, Vector
-from thalweg.solvers.descent import STUCK, WOLFE, landed
+from thalweg.solvers.descent import STUCK, WOLFE, landed, until_rounding
 from thalweg.solvers.line_search import Landing, strong_wolfe
 
 ROUNDING = float(np.finfo(np.float64).eps)
@@ -16,6 +16,7 @@ ACCEPTED = 0.1  # the share of the promised decrease that a step has to bring
 NOT_FINITE = "the Hessian is not finite"
 
 
+@until_rounding
 def newton(objective: Objective, x: Vector, *, decrease: float, curvature: float) -> Iterator[Iterate]:
     """Yield the iterates of Newton's method under the strong Wolfe conditions, from α = 1.
 
@@ -86,6 +87,7 @@ def _along_curvature(objective: Objective, here: Iterate, d: Vector, bend: float
     return None
 
 
+@until_rounding
 def trust_region(
     objective: Objective, x: Vector, *, radius: float, largest_radius: float
 ) -> Iterator[Iterate]:
@@ -161,6 +163,7 @@ def within(values: Vector, slope: Vector, radius: float) -> Vector:
     return step
 
 
+@until_rounding
 def newton_cg(objective: Objective, x: Vector, *, decrease: float, curvature: float) -> Iterator[Iterate]:
     """Yield the iterates of Newton-CG: the step is solved for as exactly as the gradient is small."""
     here = Iterate(x, objective.value(x), objective.gradient(x))

@@ -51,7 +51,8 @@ class Counted:
         derivatives: the function on vectors; with `residuals`, r, and its gradient the Jacobian.
         is_residuals: whether f(x) = ½‖r(x)‖².
         metric: a function that returns the metric of a natural gradient at x, (n, n).
-        limit: how many values and gradients may be computed; then `Spent` is raised.
+
+    `limit` is how many values and gradients may be computed; then `Spent` is raised.
     """
 
     def __init__(
@@ -62,10 +63,9 @@ class Counted:
         *,
         is_residuals: bool = False,
         metric: Callable[[Any], Any] | None = None,
-        limit: float = np.inf,
     ) -> None:
         self.function, self.layout, self.derivatives = function, layout, derivatives
-        self.is_residuals, self.metric_of, self.limit = is_residuals, metric, limit
+        self.is_residuals, self.metric_of, self.limit = is_residuals, metric, np.inf
         self.size = sum(int(np.prod(shape)) for shape in layout.shapes.values())
         self.evaluations = Evaluations()
         self._last: dict[str, tuple[Vector, Any]] = {}
@@ -212,8 +212,14 @@ def differences(f: Callable[[Vector], Any], x: Vector, here: Any, longer: float 
     return np.stack(columns, -1).astype(np.float64)
 
 
+def plain(found: Any) -> NDArray[np.float64]:
+    """Return numbers, an array or a tensor as an array."""
+    found = found.detach().cpu().double().numpy() if hasattr(found, "detach") else found
+    return np.asarray(found, np.float64)
+
+
 def _shaped(found: Any, shape: tuple[int, ...], who: str) -> NDArray[np.float64]:
-    array = np.asarray(found, np.float64)
+    array = plain(found)
     if array.shape != shape:
         raise InputError(who, f"have the shape {shape}", array.shape, "One number for each coordinate.")
     return array

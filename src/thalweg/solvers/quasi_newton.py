@@ -7,7 +7,7 @@ import numpy as np
 
 from thalweg.hyper import Integer, Interval
 from thalweg.solvers.base import Iterate, Objective, Solver, Vector
-from thalweg.solvers.descent import STUCK, WOLFE, first_length, landed
+from thalweg.solvers.descent import STUCK, WOLFE, first_length, landed, until_rounding
 from thalweg.solvers.line_search import Landing, strong_wolfe
 
 ROUNDING = float(np.finfo(np.float64).eps)
@@ -71,6 +71,7 @@ class _Pairs:
         return not self.pairs
 
 
+@until_rounding
 def _quasi_newton(
     objective: Objective, x: Vector, model: _Dense | _Pairs, decrease: float, curvature: float
 ) -> Iterator[Iterate]:
