@@ -62,14 +62,15 @@ def ista(
     Source: `ISTA`.
     """
     penalty = penalty or NoPenalty()
-    x, size = _allowed(penalty, x), _first(objective, x) if step is None else step
+    x = _allowed(penalty, x)
+    size, value = step or _first(objective, x), objective.value(x)
     while True:
-        done = _step(objective, penalty, x, size, backtrack=step is None)
+        done = _step(objective, penalty, x, size, value if step is None else None)
         note = done.note or (STUCK if np.array_equal(done.x, x) else "")
-        yield Iterate(x, objective.value(x) + penalty.value(x), done.mapping, note)
+        yield Iterate(x, value + penalty.value(x), done.mapping, note)
         if note:
             return
-        x, size = done.x, done.size
+        x, value, size = done.x, done.value, done.size
 
 
 def fista(
@@ -109,11 +110,11 @@ def fista(
     Source: `FISTA`.
     """
     penalty = penalty or NoPenalty()
-    x, size = _allowed(penalty, x), _first(objective, x) if step is None else step
-    y, momentum, value = x, 1.0, objective.value(x) + penalty.value(x)
-    first = True
+    x = _allowed(penalty, x)
+    size, value = step or _first(objective, x), objective.value(x) + penalty.value(x)
+    y, momentum, first = x, 1.0, True
     while True:
-        done = _step(objective, penalty, y, size, backtrack=step is None)
+        done = _step(objective, penalty, y, size, objective.value(y) if step is None else None)
         if first:
             yield Iterate(x, value, done.mapping)
             first = False
@@ -147,30 +148,29 @@ def _first(objective: Objective, x: Vector) -> float:
     return 1 / curvature if 0 < curvature < math.inf else 1.0
 
 
-def _step(objective: Objective, penalty: Penalty, y: Vector, size: float, *, backtrack: bool) -> _Step:
+def _step(objective: Objective, penalty: Penalty, y: Vector, size: float, here: float | None) -> _Step:
     """Return the step from y, or words why there is none.
 
-    Backtracking halves η until f(x) ≤ f(y) + ⟨∇f(y), x − y⟩ + ‖x − y‖²/(2η), to the rounding of f.
+    Where `here`, f(y), is given, backtracking halves η until f(x) ≤ f(y) + ⟨∇f(y), x − y⟩ + ‖x − y‖²/(2η), to
+    the rounding of f.
     """
     slope = objective.gradient(y)
     longest = size
     for _ in range(HALVINGS):
         x = penalty.prox(y - size * slope, size)
-        value = objective.value(x)
         move = x - y
         if not move.any():
             break
-        if not backtrack:
+        value = objective.value(x)
+        if here is None:
             return _Step(x, value, size, -move / size)
-        here = objective.value(y)
         if value <= here + slope @ move + move @ move / (2 * size) + ROUNDING * abs(here):
             return _Step(x, value, size, -move / size)
         size /= 2
     # That y does not move may be for rounding alone: whether it is a solution is told by a step of 1.
     wrong = "no step along the gradient is short enough: f is not smooth there, or the gradient is not f's"
-    return _Step(
-        y, objective.value(y), size, y - penalty.prox(y - slope, 1.0), wrong if size < longest else ""
-    )
+    mapping = y - penalty.prox(y - slope, 1.0)
+    return _Step(y, objective.value(y), size, mapping, wrong if size < longest else "")
 
 
 _STEP = Real(None, "step η, at most 1/L; None: found by backtracking", ABOVE_0, optional=True)

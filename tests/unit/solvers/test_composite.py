@@ -328,6 +328,25 @@ def test_the_slope_of_fista_is_no_shorter_than_the_gradient_mapping_of_the_point
         assert np.linalg.norm(mapping) <= np.linalg.norm(item.slope) * (1 + 1e-9) + 1e-15
 
 
+def test_a_step_costs_one_value_and_one_gradient_and_backtracked_fista_one_value_more():
+    smooth = standardised()
+    for method, step, values in (("ista", 0.1, 1), ("ista", None, 1), ("fista", 0.1, 1), ("fista", None, 2)):
+        found = minimize(
+            smooth.value,
+            np.zeros(10),
+            method,
+            gradient=smooth.gradient,
+            penalty=L1(2.0),
+            step=step,
+            tolerance=1e-300,
+            max_steps=20,
+        )
+        # Two gradients and three values more: the first step's length, and what it is halved by.
+        assert 20 <= found.evaluations.gradient <= 23
+        # And two fewer: the first two steps of FISTA are from points that it has been at.
+        assert 20 * values - 2 <= found.evaluations.value <= 20 * values + 4
+
+
 def test_a_start_that_is_not_allowed_is_replaced_by_its_proximal_point():
     smooth = LeastSquares(np.eye(3), np.zeros(3))
     for method in ("ista", "fista"):
