@@ -169,3 +169,13 @@ def test_bad_input_is_refused(call: Call, arguments: tuple[str, ...], message: s
     assert (done.code, done.out) == (2, "")
     assert message in done.err
     assert done.err.startswith("thalweg: ")
+
+
+@pytest.mark.parametrize(
+    "words", [("-w^2", "--lr", "0.1"), ("−w²", "--lr", "0.1"), ("-0.5w^2 - 0.5w^2", "--lr", "0.1")]
+)
+def test_a_formula_may_begin_with_a_minus_sign(call: Call, words: tuple[str, ...]) -> None:
+    done = call("trace", *words, "--start", "1", "--steps", "1", "--json")
+
+    assert (done.code, done.err) == (0, "")
+    assert json.loads(done.out)["rows"][0]["next"] == [1.2]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from thalweg.cli.formula import FormulaCommand
 from thalweg.cli.options import (
     NUMBER,
     WHOLE,
@@ -30,11 +31,11 @@ ENDS: Final = 10  # rows at the beginning and at the end of a long table
 FORMULAS: Final = 3  # steps that are written out below a table
 
 
-@click.command()
+@click.command(cls=FormulaCommand)
 @click.argument(
     "expression",
     metavar="EXPR",
-    help="A function of one or several variables, such as (w-3)^2; one that begins with - goes behind --.",
+    help="A function of one or several variables, such as (w-3)^2.",
 )
 @click.option(
     "--optimizer", default="sgd", show_default=True, metavar="NAME", help="See: thalweg optimizers."
