@@ -328,6 +328,27 @@ def test_the_slope_of_fista_is_no_shorter_than_the_gradient_mapping_of_the_point
         assert np.linalg.norm(mapping) <= np.linalg.norm(item.slope) * (1 + 1e-9) + 1e-15
 
 
+def test_tensors_by_name_have_the_same_solution_as_arrays():
+    import torch
+
+    smooth, penalty = standardised(), L1(2.0)
+    exact = minimize(
+        smooth.value, np.zeros(10), "fista", gradient=smooth.gradient, penalty=penalty, tolerance=1e-9
+    )
+    a, b = torch.from_numpy(smooth.a), torch.from_numpy(smooth.b)
+    found = minimize(
+        lambda w: ((a[:, :4] @ w["first"] + a[:, 4:] @ w["rest"].flatten() - b) ** 2).mean() / 2,
+        {"first": torch.zeros(4, dtype=torch.float64), "rest": torch.zeros(2, 3, dtype=torch.float64)},
+        "fista",
+        penalty=penalty,
+        tolerance=1e-9,
+    )
+    assert found.converged
+    together = np.concatenate([found.x["first"].numpy(), found.x["rest"].numpy().ravel()])
+    np.testing.assert_allclose(together, exact.x, rtol=0, atol=1e-7)
+    assert ((together == 0) == (exact.x == 0)).all()
+
+
 def test_a_step_costs_one_value_and_one_gradient_and_backtracked_fista_one_value_more():
     smooth = standardised()
     for method, step, values in (("ista", 0.1, 1), ("ista", None, 1), ("fista", 0.1, 1), ("fista", None, 2)):
