@@ -139,7 +139,7 @@ class Losses:
         self._model, self._measure, self._progress = model, measure, progress
         self.one_by_one = "" if fleet else "it was asked for"
         self.points = 0
-        self._checked = not fleet
+        self._checked = False
         sizes = [x.nbytes for x in (*model.parameters(), *model.buffers())]
         self._at_once = int(min(AT_ONCE, max(1, SHARE * available() // max(1, sum(sizes)))))
 
@@ -160,7 +160,7 @@ class Losses:
             for name, center in weights.items():
                 moved_to = center.expand(len(at[part]), *center.shape)
                 for direction, own in zip(directions, at[part].T, strict=True):
-                    if name in direction:
+                    if name in direction and own.any():
                         factor = own.to(center).view(-1, *(1,) * center.ndim)
                         moved_to = moved_to + factor * direction[name].to(center)
                 stacks[name] = moved_to.contiguous()
@@ -172,7 +172,8 @@ class Losses:
         """Return the losses at so many weights, which are made when they are needed."""
         found: list[float] = []
         with torch.no_grad(), _untouched(self._model):
-            size = min(self._at_once, count)
+            # What was traced for a stack of one size serves again: to fill half of it costs less.
+            size = self._at_once if 2 * count > self._at_once else count
             for start in range(0, count, size):
                 found += self._several(make(slice(start, min(start + size, count))), size)
         return found

@@ -74,7 +74,8 @@ def survey(
 
     edge = _symmetric(view.span, view.grid)
     plane = _plane(losses, trained, (random[0], random[1]), edge, edge)
-    rows = [_row(losses.around(trained, [d], view.line[:, None])) for d in random]
+    along = np.kron(np.eye(len(random)), view.line[:, None])  # one direction after the other
+    rows = np.reshape(losses.around(trained, random, along), (len(random), -1)).tolist()
     principal = _plane(losses, trained, found.directions, *(_axis(x, view.grid) for x in found.places.T))
     moved = {name for d in random for name in d}
     return Landscape(
@@ -90,7 +91,7 @@ def survey(
         still=sum(w.numel() for n, w in trained.items() if n not in moved),
         statistics=bool(recorded.buffers),
         center_loss=plane.losses[view.grid // 2][view.grid // 2],
-        line=Line(tuple(view.line.tolist()), tuple(rows)),
+        line=Line(tuple(view.line.tolist()), tuple(map(_row, rows))),
         random=plane,
         principal=principal,
         path=_path(losses, trained, recorded, found),

@@ -197,7 +197,7 @@ def surface(landscape: Landscape) -> Picture:
     drawn.update_scenes(
         aspectmode="manual",
         aspectratio={"x": 1.3, "y": 1.0, "z": 0.7},
-        camera={"eye": {"x": 0.9, "y": -1.5, "z": 0.9}, "center": {"x": 0, "y": 0, "z": -0.15}},
+        camera={"eye": {"x": 1.0, "y": -1.65, "z": 0.95}, "center": {"x": 0, "y": 0, "z": -0.2}},
         xaxis={**plain, "title": {"text": "first component"}},
         yaxis={**plain, "title": {"text": "second"}},
         zaxis={**plain, "title": {"text": "loss"}, **high.ticks},

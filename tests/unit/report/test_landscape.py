@@ -92,8 +92,8 @@ def test_a_path_that_can_be_trusted_is_said_to_be_with_both_worst_places() -> No
     )
     proportion = with_path(loss_on_plane=(1.25, 0.5, 0.2, 0.1), loss_real=(1.21, 0.5, 0.23, 0.1))
     assert report.sentences(proportion)[0].endswith(
-        "(before the first update, 1.25 is drawn and 1.21 was real); in proportion most after 20 updates, 0.2 "
-        "is drawn and 0.23 was real."
+        "(before the first update, 1.25 is drawn and 1.21 was real); in proportion most after 20 updates, "
+        "0.2 is drawn and 0.23 was real."
     )
 
 
@@ -108,8 +108,8 @@ def test_the_share_is_compared_with_that_of_a_random_walk() -> None:
 
 def test_random_directions_are_told_at_both_ends_of_their_lines() -> None:
     assert report.sentences(landscape())[2] == (
-        "At the trained weights the loss is 0.1. With each filter moved by α of its length it is 0.35 to 1.1 at "
-        "α = ±0.5 and 1.1 to 4.1 at α = ±1, in three random directions."
+        "At the trained weights the loss is 0.1. With each filter moved by α of its length it is 0.35 to 1.1 "
+        "at α = ±0.5 and 1.1 to 4.1 at α = ±1, in three random directions."
     )
 
 
