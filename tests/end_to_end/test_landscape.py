@@ -134,7 +134,8 @@ def test_a_training_that_diverges_ends_with_a_sentence(call: Call) -> None:
         (("--part", "test"), "part of the landscape must be train or validation; got 'test'."),
         (("--examples", "999"), "examples of the landscape must be a whole number in [1, 142]; got 999."),
         (("--executor", "processes"), "the executor of a landscape must be auto, fleet or serial; got "),
-        (("--out", "."), "--out must name a file; got the folder .. Such as loss.html."),
+        (("--out", "/dev/null/loss.html"), "--out must name a file in a folder; got "),
+        (("--out", "."), "--out must name a file; got the folder .. Such as report.html."),
         (("--set", "betas=1"), "betas of Adam must be"),
         (("--steps", "0"), "steps of the budget must be a whole number of at least 1; got 0."),
         (("--epochs", "1", "--steps", "9"), "the budget must be given in one of epochs, steps and"),
@@ -158,3 +159,12 @@ def test_a_path_without_a_plane_is_said_to_be_one(call: Call, path: str) -> None
 
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("thalweg: the weights moved along a line, or not at all")
+
+
+def test_the_whole_batch_and_a_setting_that_is_none_are_read(call: Call) -> None:
+    said = answer(call, *SHORT, "--set", "batch_size=all")
+
+    assert said["recipe"]["batch_size"] == "all"
+    assert call("landscape", *SHORT, "--set", "nothing=1").err.startswith(
+        "thalweg: --set must be NAME=VALUE with NAME among betas, "
+    )

@@ -19,6 +19,7 @@ from thalweg.cli.options import (
 )
 from thalweg.cli.recipes import recipe_data, recipe_options
 from thalweg.errors import InputError
+from thalweg.files import refuse_unwritable
 
 
 @click.command()
@@ -69,8 +70,8 @@ def landscape(
     thalweg landscape digits --optimizer momentum --out landscape.html
     thalweg landscape mnist --epochs 2 --examples 5000 --json
     """
-    if page is not None and (not page.strip() or Path(page).is_dir()):
-        raise InputError("--out", "name a file", f"the folder {page}" if page else "''", "Such as loss.html.")
+    if page is not None:
+        refuse_unwritable("--out", Path(page))
     size = batch_size(options.pop("batch_size"))
     executor = options.pop("executor")
     if executor not in ("auto", "serial", "fleet"):

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from thalweg.cli.options import NUMBER, F, batch_size, wrap_option, wrappers
-from thalweg.errors import InputError, nearest
+from thalweg.cli.options import NUMBER, F, batch_size, settings, wrap_option, wrappers
+from thalweg.errors import InputError
 
 
 def recipe_options(command: F) -> F:
@@ -52,7 +52,7 @@ def recipe_data(
     optimizer: str | None,
     rate: float | None,
     schedule_text: str | None,
-    settings: tuple[str, ...],
+    set_: tuple[str, ...],
     wrap: tuple[str, ...],
     size: int | str | None,
 ) -> dict[str, Any]:
@@ -81,32 +81,26 @@ def recipe_data(
         changes["schedule"] = schedules.to_data(schedules.parse(schedule_text))
     data |= {name: value for name, value in changes.items() if value is not None}
     for name in ("rate", "batch_size"):
-        if name in changes and changes[name] is not None and any(s.startswith(f"{name}=") for s in settings):
+        if name in changes and changes[name] is not None and any(s.startswith(f"{name}=") for s in set_):
             raise InputError(f"--set {name}", "be left out beside its own option", changes[name])
-    _set(data, settings)
+    _set(data, set_)
     if around := wrappers(wrap):
         data["wrappers"] = {**data.get("wrappers", {}), **around}
     return data
 
 
-def _set(recipe: dict[str, Any], settings: tuple[str, ...]) -> None:
+def _set(recipe: dict[str, Any], texts: tuple[str, ...]) -> None:
     """Put settings such as ``betas=0.9,0.95`` into the data of a recipe, as their declarations read them."""
     from thalweg.rules.catalogue import preset
     from thalweg.training.recipe import FIELDS
 
     declared = {**preset(recipe.get("optimizer", "adam")).rule.hyper, **FIELDS}
     del declared["lr"]  # it is the rate of the recipe
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        if not equals or name not in declared:
-            raise InputError(
-                "--set", f"be NAME=VALUE with NAME among {', '.join(declared)}", repr(setting),
-                nearest(name, declared),
-            )  # fmt: skip
-        try:
-            value = batch_size(text) if name == "batch_size" else declared[name].parse(text)
-        except ValueError:
-            raise InputError(f"--set {name}", f"be {declared[name].must}", repr(text)) from None
+    sizes = [text for text in texts if text.startswith("batch_size=")]  # which may be "all"
+    found = settings("--set", declared, tuple(text for text in texts if text not in sizes))
+    if sizes:
+        found["batch_size"] = batch_size(sizes[-1].removeprefix("batch_size="))
+    for name, value in found.items():
         if name in FIELDS:
             recipe[name] = value
         else:
