@@ -109,6 +109,12 @@ def test_escape_from_the_saddle_is_measured_and_repeats(call: Call) -> None:
     assert "end at the saddle (0, 0), where the gradient is zero: no minimum" in " ".join(still["sentences"])
 
 
+def test_a_formula_may_begin_with_a_minus_sign(call: Call) -> None:
+    said = answer(call, "-cos(x)", "--optimizers", "sgd", "--steps", "50")
+
+    assert said["minima"] == [{"at": [0.0], "value": -1.0}]
+
+
 def test_a_minimum_that_is_given_is_measured_from(call: Call) -> None:
     said = answer(call, "abs(x) + abs(y)", "--minimum", "0,0", "--optimizers", "adam", "--steps", "300")
 

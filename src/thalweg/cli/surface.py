@@ -7,13 +7,14 @@ from typing import Any, Final
 
 import click
 
+from thalweg.cli.formula import FormulaCommand
 from thalweg.cli.options import NUMBER, WHOLE, json_option, measuring, number, print_json
 from thalweg.errors import InputError, nearest
 
 OPTIMIZERS: Final = "sgd,momentum,rmsprop,adam"
 
 
-@click.command()
+@click.command(cls=FormulaCommand)
 @click.argument(
     "function",
     required=False,

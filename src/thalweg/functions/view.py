@@ -26,7 +26,7 @@ class View:
     def heights(self, values: Floats) -> Floats:
         """Return the height of values; what is below the lowest in the box is at 0."""
         with np.errstate(all="ignore"):
-            return np.log10(1 + np.maximum(values - self.lowest, 0) / self.unit)
+            return np.log10(1 + np.clip((values - self.lowest) / self.unit, 0, 1e300))
 
     def grid(self, *counts: int) -> tuple[list[Floats], Floats]:
         """Return the ticks of each variable, so many, and the values; rows are the second variable.
@@ -70,10 +70,10 @@ def view(found: Comparison, box: Box | None = None) -> View:
 
 def _around(found: Comparison, fixed: Floats) -> tuple[Floats, Floats]:
     low, high = fixed.min(axis=0), fixed.max(axis=0)
-    extent = np.maximum(high - low, 1.0)
+    extent = np.maximum(high - low, np.maximum(1.0, 1e-3 * np.abs(high)))
     for path in found.paths:
         near = np.clip(path.points, fixed.min(axis=0) - extent, fixed.max(axis=0) + extent)
         low, high = np.minimum(low, near.min(axis=0)), np.maximum(high, near.max(axis=0))
     # A path along one axis is shown with its surroundings.
-    room = 0.15 * (high - low) + np.maximum(0.5 * (high - low).max() - (high - low), 0.0) / 2 + 1e-3
+    room = 0.15 * (high - low) + np.maximum(0.5 * (high - low).max() - (high - low), 0.0) / 2 + 1e-3 * extent
     return low - room, high + room

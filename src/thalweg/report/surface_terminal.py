@@ -16,6 +16,7 @@ from thalweg.report.schedule_figure import ANSI
 
 LEVELS: Final = 9  # level lines
 FLOOR: Final = 1e-16  # what is nearer than rounding is drawn here
+LARGE: Final = 1e300  # what is larger is drawn here, so that differences are finite
 START, MINIMUM, SADDLE = "S", "*", "x"
 Paint = Callable[[str, int], str]
 
@@ -144,8 +145,7 @@ def _line(found: Comparison, seen: View, width: int) -> Callable[[Paint], list[s
     rows = 16
     (ticks,), values = seen.grid(512)
     known = np.isfinite(values)
-    low, high = float(values[known].min()), float(values[known].max())
-    high = high if high > low else low + 1.0
+    low, high = _ends(values[known])
     labels = [f"{high + (low - high) * row / (rows - 1):.3g}" for row in range(rows)]
     columns = width - label_margin(labels) - 2
     canvas = Canvas(seen.box[0], (low, high), columns, rows)
@@ -173,10 +173,7 @@ def _ways(found: Comparison, width: int, paint: Paint) -> list[str]:
     measured = [_measured(path) for path in found.paths]
     title = "distance from the nearest minimum, by step" if found.minima else "value, by step"
     logs = bool(found.minima)
-    ranged = np.concatenate(measured)
-    low, high = float(ranged.min()), float(ranged.max())
-    if high - low < 1e-9:
-        low, high = low - 0.5, high + 0.5
+    low, high = _ends(np.concatenate(measured))
     rows = 10
     shares = [high + (low - high) * row / (rows - 1) for row in range(rows)]
     labels = [f"{10**at:.2g}" if logs else f"{at:.3g}" for at in shares]
@@ -193,7 +190,15 @@ def _ways(found: Comparison, width: int, paint: Paint) -> list[str]:
     return [title, *framed(canvas.lines(paint), labels, ("0", "step", f"{found.steps}"), canvas.columns)]
 
 
+def _ends(values: Floats) -> tuple[float, float]:
+    """Return the range of values to draw, apart even where rounding is all that differs."""
+    drawn = np.clip(values, -LARGE, LARGE)
+    low, high = float(drawn.min()), float(drawn.max())
+    apart = 1e-6 * max(1.0, abs(low), abs(high))
+    return (low, high) if high - low > apart else (low - apart, high + apart)
+
+
 def _measured(path: Path) -> Floats:
     if path.distances is None:
-        return path.values
+        return np.clip(path.values, -LARGE, LARGE)
     return np.array([math.log10(max(float(x), FLOOR)) for x in path.distances])

@@ -65,13 +65,19 @@ def _first(found: Comparison) -> str:
             "that you know can be given with --minimum."
         )
     if not first:
-        ended = [path for path in found.paths if path.diverged_at is None and path.distances is not None]
-        nearest = min(ended, key=lambda p: p.distances[-1], default=None)  # type: ignore[index]
         said = f"Nobody arrives: in {found.steps:,} steps no path comes {near} a minimum and stays."
-        if nearest is None or nearest.distances is None or nearest.nearest is None:
+        ends = [
+            (float(path.distances[-1]), path)
+            for path in found.paths
+            if path.diverged_at is None and path.distances is not None
+        ]
+        least = min((distance for distance, _ in ends), default=0.0)
+        nearest = [path for distance, path in ends if distance <= least * (1 + 1e-6)]
+        if not nearest:
             return said
-        at = point(found.minima[nearest.nearest])
-        return f"{said} {nearest.label} ends nearest, {words.number(nearest.distances[-1])} from {at}."
+        names = words.listing([path.label for path in nearest])
+        at = f" from {point(found.minima[nearest[0].nearest or 0])}" if len(nearest) == 1 else ""
+        return f"{said} {names} {'ends' if at else 'end'} nearest, {words.number(least)}{at or ' away'}."
     step = first[0].arrived_at
     if len(first) == 1:
         at = point(found.minima[first[0].nearest or 0])

@@ -4,8 +4,11 @@ import json
 import re
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from plotly.offline import get_plotlyjs
 
+from thalweg.errors import InputError
 from thalweg.functions.catalogue import NAMES, surface
 from thalweg.functions.escape import escapes, saddle_of
 from thalweg.functions.paths import compare
@@ -15,6 +18,7 @@ from thalweg.report import surface as page
 from thalweg.report import surface_words
 from thalweg.report.drawing import styles
 from thalweg.report.surface_terminal import terminal
+from unit.functions.trees import texts
 
 FORMULAS = [
     "(w - 3)^2",
@@ -174,7 +178,7 @@ def test_the_data_of_escapes():
 
 @pytest.mark.parametrize("text", ["rosenbrock", "saddle", "(w - 3)^2", "x^2 - y^2", "sqrt(x) + y^2"])
 def test_the_page_holds_all_and_stays_small(text, tmp_path):
-    found = run(text, steps=3000)
+    found = run(text, "sgd,adam", 600)
     seen = view(found)
 
     path = page.write_surface(found, seen, None, (), tmp_path / "new" / "surface.html")
@@ -196,6 +200,22 @@ def test_the_page_holds_all_and_stays_small(text, tmp_path):
         assert line.x[-1] == one.points[-1, 0]
         assert line.customdata[-1] == len(one.points) - 1
         assert len(line.x) <= 500
+
+
+@settings(max_examples=60)
+@given(texts, st.sampled_from([0.0, 0.01]))
+def test_whatever_the_formula_all_of_it_can_be_drawn_and_said(text, noise):
+    try:
+        found = run(text, "sgd,adam", 15, noise=noise)
+    except InputError:  # no value or no gradient at the start
+        assume(False)
+    seen, looks = view(found), styles(one.label for one in found.paths)
+
+    assert max(map(len, terminal(found, seen).splitlines())) <= 80
+    assert all(low < high for low, high in seen.box)
+    json.dumps(surface_words.as_json(found, None, ()), allow_nan=False)
+    assert len(surface_words.results(found).rows) == 2
+    page.distances(found, looks)
 
 
 def test_words_of_points_hide_rounding():
