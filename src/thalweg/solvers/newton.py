@@ -226,7 +226,7 @@ NEWTON: tuple[Solver, ...] = (
         "x ← x + p, p the minimum of ∇fᵀp + ½pᵀ∇²f p under ‖p‖ ≤ Δ; Δ follows the share of the promised "
         "decrease that came",
         "Moré and Sorensen 1983; Nocedal and Wright, algorithms 4.1 and 4.3",
-        "As newton, for functions with much negative curvature.",
+        "As newton; no step leaves the region where the quadratic model was good.",
         {
             "radius": Real(1.0, "the first Δ", ABOVE_0),
             "largest_radius": Real(1000.0, "the largest Δ", ABOVE_0),
