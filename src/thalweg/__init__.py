@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from thalweg.api import find_batch_size as find_batch_size
     from thalweg.api import find_lr as find_lr
     from thalweg.api import find_lrs as find_lrs
+    from thalweg.api import loss_landscape as loss_landscape
     from thalweg.api import showdown as showdown
     from thalweg.api import showdowns as showdowns
     from thalweg.api import train as train
@@ -42,6 +43,7 @@ _HOME = {
     "find_lr": "api",
     "find_lrs": "api",
     "load_task": "tasks",
+    "loss_landscape": "api",
     "probe_lr": "finder.probe",
     "showdown": "api",
     "showdowns": "api",

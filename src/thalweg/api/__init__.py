@@ -9,6 +9,7 @@ gc.disable()
 try:
     from thalweg.api.batch import BatchSize as BatchSize
     from thalweg.api.batch import find_batch_size as find_batch_size
+    from thalweg.api.landscape import loss_landscape as loss_landscape
     from thalweg.api.race import Showdown as Showdown
     from thalweg.api.race import showdown as showdown
     from thalweg.api.rate import find_lr as find_lr

@@ -7,6 +7,7 @@ import click
 
 import thalweg
 from thalweg.cli.batch import batch
+from thalweg.cli.landscape import landscape
 from thalweg.cli.lr import lr
 from thalweg.cli.optimizers import optimizers
 from thalweg.cli.report import report
@@ -68,5 +69,5 @@ def main() -> None:
     """A workbench for gradient descent: race optimizers fairly, train, and know how sure you are."""
 
 
-for command in (showdown, lr, batch, train, trace, tasks, optimizers, schedules, runs, report):
+for command in (showdown, lr, batch, train, landscape, trace, tasks, optimizers, schedules, runs, report):
     main.add_command(command)
