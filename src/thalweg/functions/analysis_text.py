@@ -251,10 +251,11 @@ def _about_rates(found: Analysis, rates: Rates) -> list[str]:
         f"{_steps(rates.counted)}. At 1/λmax: {_steps(rates.predicted_at_safe)}."
     )
     if (moving := rates.momentum) is not None:
+        foreseen, counted = _steps(rates.predicted_with_momentum), _steps(rates.counted_with_momentum)
         lines.append(
-            f"  Best momentum: η = {_n(moving.rate)}, β = {_n(moving.momentum)}, which in the long run leaves "
-            f"{_n(moving.contraction)} of the distance a step: predicted {_steps(rates.predicted_with_momentum)}; counted "
-            f"{_steps(rates.counted_with_momentum)}, with the slower beginning."
+            f"  Best momentum: η = {_n(moving.rate)}, β = {_n(moving.momentum)}; in the long run each step "
+            f"leaves {_n(moving.contraction)} of the distance: predicted {foreseen}; counted {counted}, with "
+            "the slower beginning."
         )
     return lines
 

@@ -20,7 +20,7 @@ from thalweg.functions.nodes import FUNCTIONS, Call, Node, Number, Variable, fol
 from thalweg.functions.normal import Normal, Polynomial
 from thalweg.functions.roots import is_semidefinite
 
-MAX_PARTS: Final = 60_000  # different parts of all second derivatives together
+MAX_PARTS: Final = 20_000  # different parts of all second derivatives together
 _PAIRS: Final = 4096
 _STEPS: Final = (1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4)
 

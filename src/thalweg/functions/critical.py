@@ -147,14 +147,13 @@ def is_singular(eigenvalues: Sequence[float]) -> bool:
     return not sizes or min(sizes) <= 1e-8 * max(sizes)
 
 
-def newton_step(expression: Expression, point: Points, around: Points) -> float:
+def newton_step(expression: Expression, point: Points) -> float:
     """Return how far Newton's method would still go, infinitely far where the gradient only fades away."""
     slope, hessian = expression.slope(point), expression.curvature(point)
     if not (np.isfinite(slope).all() and np.isfinite(hessian).all()):
         return math.inf
     values, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
-    most = np.nanmax(np.abs(expression.curvature(around)), initial=0.0)
-    sizes = np.maximum(np.abs(values), 1e-14 * most)
+    sizes = np.maximum(np.abs(values), 1e-14 * np.abs(values).max())  # below that it is rounding
     parts = np.abs(vectors.T @ slope)
     return float(np.max(np.where(parts > 0, parts / np.where(sizes > 0, sizes, 1e-300), 0.0)))
 
@@ -164,8 +163,8 @@ def classified(expression: Expression, point: Points) -> Critical:
     with np.errstate(all="ignore"):
         hessian = np.asarray(expression.curvature(point))
         around = sphere(point, 0.01)
-        most = float(np.nanmax(np.abs(expression.curvature(around)), initial=0.0))
-        step = newton_step(expression, point, around)
+        most = largest(expression.curvature(around))
+        step = newton_step(expression, point)
     values = spectrum(hessian)
     at, value = tuple(float(x) for x in point), value_at(expression, point.tolist())
     # By how much the eigenvalues may be off, because the point is off by about that step.
@@ -178,6 +177,11 @@ def classified(expression: Expression, point: Points) -> Critical:
         return Critical(at, value, "saddle", "the Hessian has eigenvalues of both signs", values)
     kind, why = _by_values(expression, point, value)
     return Critical(at, value, kind, why, values)
+
+
+def largest(values: Points) -> float:
+    """Return the largest size among numbers, without those that are none; 0 where there is no other."""
+    return float(np.fmax.reduce(np.abs(values).ravel(), initial=0.0))
 
 
 def sphere(point: Points, radius: float, directions: int = 64) -> Points:

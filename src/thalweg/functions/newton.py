@@ -16,6 +16,7 @@ from thalweg.functions.critical import (
     Search,
     classified,
     is_singular,
+    largest,
     newton_step,
     sphere,
     value_at,
@@ -26,7 +27,8 @@ STARTS: Final = 256  # of Newton's method; in one variable as many again where t
 GRID: Final = 4001  # points of the box in one variable
 MAX_FOUND: Final = 100  # points that are kept, the lowest
 _PRIMES: Final = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71)
-_WORK: Final = 60_000  # parts of the derivatives × rounds of Newton's method
+ROUNDS: Final = 100  # of Newton's method
+_PARTS: Final = 300  # of the derivatives; where there are more, starts, rounds and points are fewer
 _SIMPLEX: Final = (6, 6, 400)  # kinks: variables at most, starting points, evaluations for each variable
 
 
@@ -43,18 +45,21 @@ def search(
         expression: a function with one value.
         box: the ends of each coordinate.
         starts: points to start from, besides those that fill the box.
-        parts: how large the derivatives are, which bounds the number of rounds.
+        parts: how large the derivatives are; of large ones less is computed.
         smooth: whether it is known to have derivatives everywhere; else kinks are looked for too.
     """
     n = len(box)
     ends = np.array(box)
-    begin = np.vstack([filled(box, STARTS), np.asarray(starts, np.float64).reshape(-1, n)])
+    effort = min(1.0, _PARTS / max(parts, 1))
+    begin = np.vstack(
+        [filled(box, max(8, int(STARTS * effort))), np.asarray(starts, np.float64).reshape(-1, n)]
+    )
     kinks: list[Critical] = []
     with np.errstate(all="ignore"):
         if n == 1:
-            extra, kinks = _turns(expression, box[0])
+            extra, kinks = _turns(expression, box[0], max(16, int(STARTS * effort)))
             begin = np.vstack([begin, extra])
-        reached = _newton(expression, begin, rounds=max(8, min(100, _WORK // max(parts, 1))))
+        reached = _newton(expression, begin, rounds=max(20, int(ROUNDS * effort)))
         points, flat = _confirmed(expression, reached, _usual_slope(expression, begin), ends)
         if n > 1 and not smooth:
             kinks = _corners(expression, begin)
@@ -66,7 +71,9 @@ def search(
     points = points[(np.abs(points - at_kinks).max(axis=-1, initial=0.0) > 1e-6).all(axis=0)]
     with np.errstate(all="ignore"):
         values = expression(points) if len(points) else np.zeros(0)
-    points = points[np.isfinite(values)][np.argsort(values[np.isfinite(values)])][:MAX_FOUND]
+    points = points[np.isfinite(values)][np.argsort(values[np.isfinite(values)])][
+        : max(8, int(MAX_FOUND * effort))
+    ]
     found = [classified(expression, point) for point in points]
     loose = [x for x in found if is_singular(x.eigenvalues)]
     endless = n > 1 and len(loose) > 8  # so many are not isolated
@@ -143,10 +150,10 @@ def _confirmed(
     for point in np.unique(np.round(x, 12), axis=0):
         around = sphere(point, 0.1)
         slopes = _norm(expression.slope(around))
-        step = newton_step(expression, point, around)
+        step = newton_step(expression, point)
         if not np.isfinite(step):
             continue
-        if not np.nanmax(slopes, initial=0.0) > 1e-14 * min(1.0, usual):  # that is rounding
+        if not largest(slopes) > 1e-14 * min(1.0, usual):  # that is rounding
             inside = bool(((point >= ends[:, 0]) & (point <= ends[:, 1])).all())
             flat = flat or (tuple(float(v) for v in point) if inside else None)
         elif step <= 1e-7 * (1 + np.abs(point).max()):
@@ -170,16 +177,17 @@ def _rounded(expression: Expression, point: Points) -> Points:
     return point + 0.0
 
 
-def _turns(expression: Expression, ends: tuple[float, float]) -> tuple[Points, list[Critical]]:
+def _turns(expression: Expression, ends: tuple[float, float], most: int) -> tuple[Points, list[Critical]]:
     """Follow every change of sign of the slope; return starting points, and the kinks where it jumps."""
     grid = np.linspace(*ends, GRID)
     slope = expression.slope(grid[:, None])[:, 0]
     size = np.abs(slope)
     dips = np.flatnonzero((size[1:-1] <= size[:-2]) & (size[1:-1] <= size[2:])) + 1
-    seeds: list[Any] = list(grid[dips][:STARTS])
+    seeds: list[Any] = list(grid[dips][:most])
     low, high, sign = grid[:-1], grid[1:], np.nan_to_num(np.sign(slope))
     change = sign[:-1] * sign[1:] < 0
     change |= (sign[1:] == 0) & np.append(sign[:-2] * sign[2:] < 0, False)  # exactly at a point of the grid
+    change &= np.cumsum(change) <= most  # more are rounding, or waves that no grid follows
     low, high = (
         low[change],
         np.where(sign[1:][change] == 0, np.append(grid[2:], ends[1])[change], high[change]),
@@ -239,7 +247,7 @@ def _corners(expression: Expression, begin: Points) -> list[Critical]:
                 point = short
                 break
         known = any(np.abs(point - np.array(x.at)).max() < 1e-5 * (1 + np.abs(point).max()) for x in found)
-        near, far = (np.nanmedian(_norm(expression.slope(sphere(point, r)))) for r in (1e-8, 1e-4))
+        near, far = (_usual_slope(expression, sphere(point, radius)) for radius in (1e-8, 1e-4))
         decided = classified(expression, point)
         if not known and near > 0.5 * far > 0 and decided.kind == "minimum":
             why = "all values around are higher: by sampling, because there is no derivative"

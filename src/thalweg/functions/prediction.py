@@ -179,23 +179,30 @@ def rates_near(f: Expression, minimum: Critical, is_quadratic: bool) -> Rates:
     hessian = np.asarray(f.curvature(minimum.at))
     start = worst_start(minimum.at, hessian, 1.0 if is_quadratic else 1e-3)
     exact = hessian if is_quadratic else None
+    foreseen, slow = predicted(smallest, largest), moving.contraction
+    moving_steps = Steps(steps_to_shrink(slow**2), steps_to_shrink(slow))
     with np.errstate(all="ignore"):
-        run = count(f, reference.SGD(lr=rate), minimum.at, start, exact)
+        run = count(f, reference.SGD(lr=rate), minimum.at, start, exact, _enough(foreseen))
         heavy = reference.SGD(lr=moving.rate, momentum=moving.momentum)
-        with_momentum = count(f, heavy, minimum.at, start, exact)
+        with_momentum = count(f, heavy, minimum.at, start, exact, _enough(moving_steps))
     return replace(
         rates,
         best=rate,
         contraction=contraction(smallest, largest),
-        predicted=predicted(smallest, largest),
+        predicted=foreseen,
         counted=run,
         predicted_at_safe=predicted(smallest, largest, 1 / largest),
         momentum=moving,
-        predicted_with_momentum=Steps(
-            steps_to_shrink(moving.contraction**2), steps_to_shrink(moving.contraction)
-        ),
+        predicted_with_momentum=moving_steps,
         counted_with_momentum=with_momentum,
     )
+
+
+def _enough(foreseen: Steps) -> int:
+    """Return how many steps to run: none where too many are foreseen, and an end where a prediction fails."""
+    if foreseen.loss is None or foreseen.distance is None or foreseen.loss > MAX_STEPS:
+        return 0
+    return min(2 * foreseen.distance + 100, MAX_STEPS)
 
 
 def arrival(expression: Expression, start: Sequence[float], rate: float) -> Arrival:
