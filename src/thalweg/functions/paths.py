@@ -60,7 +60,7 @@ class Comparison:
     surface: Surface
     start: Point
     minima: tuple[Point, ...]
-    found: bool  # whether the minimum was found by these paths, and not known before
+    found: bool  # whether the minima were found from these paths, and not known before
     steps: int
     within: float
     noise: float
@@ -114,8 +114,8 @@ def compare(
     else, where no minimum is known, that which ends lowest; of equals the smallest. To arrive is to come
     within a distance of a minimum and to stay there to the end.
 
-    Of a formula no minimum is known. Newton's method then goes on from the lowest end of all paths, and where
-    it finds a strict minimum (gradient zero, Hessian positive definite), that is taken for one.
+    Of a formula no minimum is known. Newton's method then goes on from the ends of all paths, and the lowest
+    of the strict minima that it finds (gradient zero, Hessian positive definite) are taken.
 
     Args:
         surface: the function.
@@ -246,20 +246,27 @@ def _arrival(inside: NDArray[np.bool_]) -> int | None:
 
 
 def _refined(f: Expression, walks: Sequence[_Walk]) -> tuple[Point, ...]:
-    """Return the strict minimum that Newton's method finds from the lowest end of all walks, or nothing."""
+    """Return the strict minima that Newton's method finds from the ends of all walks, those that are lowest.
+
+    Nothing where an end lies lower than all of them: then none of them is what the function goes down to.
+    """
     ends = [
         (float(walk.values[-1, place]), walk.points[-1, place])
         for walk in walks
         for place, left in enumerate(walk.left)
         if left is None
     ]
-    if not ends:
-        return ()
-    lowest, end = min(ends, key=lambda pair: pair[0])
-    point = newton(f, end)
-    if point is None or np.linalg.eigvalsh(f.curvature(point))[0] <= 0:
-        return ()
-    return (tuple(float(x) for x in point),) if float(f(point)) <= lowest + 1e-12 * (1 + abs(lowest)) else ()
+    found: list[tuple[float, Floats]] = []
+    for _, end in sorted(ends, key=lambda pair: pair[0]):
+        point = newton(f, end)
+        if point is None or np.linalg.eigvalsh(f.curvature(point))[0] <= 0:
+            continue
+        size = 1 + np.abs(point).max()
+        if all(np.abs(point - other).max() > 1e-6 * size for _, other in found):
+            found.append((float(f(point)), point))
+    lowest = min((value for value, _ in [*ends, *found]), default=0.0)
+    tolerance = 1e-12 * (1 + abs(lowest))
+    return tuple(tuple(point.tolist()) for value, point in found if value <= lowest + tolerance)
 
 
 def newton(f: Expression, start: Floats, steps: int = 50) -> Floats | None:

@@ -42,11 +42,12 @@ class View:
 def view(found: Comparison, box: Box | None = None) -> View:
     """Return what to look at: the box given, or that of the catalogue, or what the paths pass through.
 
-    The start always lies in it. Where paths run far off, at most once the extent of start and minima is shown
-    beyond them on each side.
+    The start always lies in it, and of minima that were found those that the paths go to. Where paths run far
+    off, at most once the extent of start and minima is shown beyond them on each side.
     """
     f = found.surface.expression
-    fixed = np.array([found.start, *(found.minima if found.found else ())])
+    near = {path.nearest for path in found.paths if path.nearest is not None} if found.found else ()
+    fixed = np.array([found.start, *(found.minima[place] for place in near)])
     if box is None and found.surface.box is not None:
         ends = np.array(found.surface.box)
         low, high = np.minimum(ends[:, 0], fixed.min(axis=0)), np.maximum(ends[:, 1], fixed.max(axis=0))
@@ -71,7 +72,7 @@ def view(found: Comparison, box: Box | None = None) -> View:
 def _around(found: Comparison, fixed: Floats) -> tuple[Floats, Floats]:
     low, high = fixed.min(axis=0), fixed.max(axis=0)
     extent = np.maximum(high - low, np.maximum(1.0, 1e-3 * np.abs(high)))
-    for path in found.paths:
+    for path in [one for one in found.paths if one.diverged_at is None] or found.paths:
         near = np.clip(path.points, fixed.min(axis=0) - extent, fixed.max(axis=0) + extent)
         low, high = np.minimum(low, near.min(axis=0)), np.maximum(high, near.max(axis=0))
     # A path along one axis is shown with its surroundings.

@@ -129,8 +129,7 @@ def curve(found: Comparison, seen: View, looks: dict[str, Style]) -> go.Figure:
         look = looks[path.label]
         shared: dict[str, Any] = {"legendgroup": path.label, "name": path.label}
         drawn.add_scatter(
-            x=points[:, 0].tolist(), y=heights.tolist(), customdata=steps, mode="lines+markers",
-            line={"color": look.colour, "dash": look.dash, "width": 1},
+            x=points[:, 0].tolist(), y=heights.tolist(), customdata=steps, mode="markers",
             marker={"color": look.colour, "symbol": look.marker, "size": 6},
             hovertemplate="step %{customdata}: %{x:.4g}, value %{y:.4g}", **shared,
         )  # fmt: skip
@@ -138,9 +137,19 @@ def curve(found: Comparison, seen: View, looks: dict[str, Style]) -> go.Figure:
             x=[float(points[-1, 0])], y=[float(heights[-1])], mode="markers", meta="head",
             marker={"color": look.colour, "symbol": look.marker, "size": 11}, hoverinfo="skip", **shared,
         )  # fmt: skip
+    f = found.surface.expression
+    for name, places, symbol in _marks(found):
+        drawn.add_scatter(
+            x=[at[0] for at in places], y=[float(f(at)) for at in places], name=name, mode="markers",
+            marker={"symbol": symbol, "size": 13, "color": INK, "line": {"width": 2, "color": INK}},
+            hovertemplate=f"{name} %{{x:.4g}}<extra></extra>",
+        )  # fmt: skip
+    known = values[np.isfinite(values)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    room = 0.05 * (high - low) or 1.0
     drawn.update_layout(layout(height=440))
-    drawn.update_xaxes(axis(found.surface.expression.variables[0]), range=list(seen.box[0]))
-    drawn.update_yaxes(axis(None))
+    drawn.update_xaxes(axis(f.variables[0]), range=list(seen.box[0]))
+    drawn.update_yaxes(axis(None), range=[low - room, high + room])
     return drawn
 
 
@@ -246,7 +255,8 @@ def _picture(found: Comparison, seen: View, looks: dict[str, Style], plane: bool
         "valleys show beside walls. Ring: start. Star: minimum. Thin cross: saddle. The paths are thinned to "
         "500 points, with the first and the last."
         if plane
-        else "The curve, and the points of each path on it, thinned to 500 with the first and the last."
+        else "The curve, and the points of each path on it, thinned to 500 with the first and the last. "
+        "Ring: start. Star: minimum."
     )
     return Picture(
         "Paths over level lines" if plane else "Paths on the curve",

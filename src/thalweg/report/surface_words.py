@@ -56,7 +56,7 @@ def _first(found: Comparison) -> str:
             key=lambda p: p.values[-1],
             default=None,
         )
-        none = "No minimum of this function is known, and Newton's method found none from the lowest end"
+        none = "No minimum of this function is known, and Newton's method found none from where paths end"
         if lowest is None:
             return f"{none}: every path diverges."
         return (
@@ -104,18 +104,19 @@ def _ends(found: Comparison) -> list[str]:
     """Say which of several minima each path is at, and what was taken for a minimum."""
     said = []
     if found.found:
+        where = words.listing([point(at) for at in found.minima])
         said.append(
-            f"No minimum was known; Newton's method, from the lowest end, found a strict one at "
-            f"{point(found.minima[0])}. It need not be the lowest of all."
+            f"No minimum was known; Newton's method, from where paths end, found {where}. There may be "
+            "others, and lower ones."
         )
     if len(found.minima) > 1:
         reached: dict[int, list[str]] = {}
         for path in found.paths:
             if path.arrived_at is not None and path.nearest is not None:
                 reached.setdefault(path.nearest, []).append(path.label)
-        where = [f"{words.listing(names)} at {point(found.minima[i])}" for i, names in reached.items()]
-        if where:
-            said.append(f"Of the {words.count(len(found.minima))} minima: {words.listing(where)}.")
+        each = [f"{words.listing(names)} at {point(found.minima[i])}" for i, names in reached.items()]
+        if each:
+            said.append(f"Of the {words.count(len(found.minima))} minima: {words.listing(each)}.")
     return said
 
 

@@ -184,6 +184,17 @@ def test_a_minimum_that_nobody_knew_is_found_from_the_lowest_end():
     assert found.minima[0] == pytest.approx((1.0, 2.0), abs=1e-15)
 
 
+def test_of_several_minima_that_are_found_the_lowest_are_kept():
+    twins = run("w^4 - 2w^2", "sgd", 60, start=(2.0,), rates={"sgd": [0.01, 0.1]})
+    uneven = run("w^4 - 2w^2 + w/10", "sgd", 60, start=(2.0,), rates={"sgd": [0.01, 0.1]})
+
+    assert sorted(twins.minima) == [(-1.0,), (1.0,)]
+    assert [path.points[-1, 0] for path in twins.paths] == pytest.approx([1, -1], abs=0.01)
+    ((lowest,),) = uneven.minima
+    assert 4 * lowest**3 - 4 * lowest + 0.1 == pytest.approx(0, abs=1e-14)
+    assert lowest < -1  # the other one, near 0.99, is higher
+
+
 @pytest.mark.parametrize("text", ["x^2 - y^2", "x + y", "abs(x) + abs(y)", "x^4 + y^4"])
 def test_no_minimum_is_made_up(text):
     found = run(text, "sgd,adam", 50)
@@ -296,7 +307,7 @@ def test_the_view_of_a_formula_holds_start_and_minima_and_is_neither_flat_nor_en
     seen = view(found)
 
     low, high = np.array(seen.box).T
-    for point in (found.start, *found.minima):
+    for point in (found.start, *(found.minima[p.nearest] for p in found.paths if p.nearest is not None)):
         assert (low < point).all()
         assert (point < high).all()
     assert (high - low).min() >= 0.3 * (high - low).max() > 0
