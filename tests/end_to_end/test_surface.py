@@ -1,6 +1,7 @@
 """`thalweg surface` as a person runs it: the known results, the page, and a sentence for what cannot work."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,24 @@ def test_who_is_first_is_who_arrives_at_the_least_step(call: Call) -> None:
     for one in said["optimizers"]:
         assert len(one["grid"]) == 29
         assert one["rate"] in [tried["rate"] for tried in one["grid"]]
+
+
+@pytest.mark.slow
+def test_the_table_of_the_page_is_what_comes_out(call: Call) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "surface.md").read_text()
+    rows = re.findall(r"^\| `(.+?)` \| (.+) \| (.+?) \|$", page, re.MULTILINE)
+
+    assert len(rows) == 12
+    for function, cells, first in rows:
+        said = answer(call, function)
+        found = [
+            f"{one['arrived_at_step'] or f'({distance:.2g})'} at {one['rate']:g}"
+            for one in said["optimizers"]
+            for distance in [one["final"]["distance"]]
+        ]
+        assert found == cells.split(" | "), function
+        names = [said["first"]] if said["first"] else said["tied_first"]
+        assert first.split(",")[0] == (" and ".join(names) or "nobody")
 
 
 def test_one_optimizer_at_several_rates_and_nobody_arrives(call: Call) -> None:
