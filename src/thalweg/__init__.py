@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from thalweg.api import showdowns as showdowns
     from thalweg.api import train as train
     from thalweg.finder.probe import probe_lr as probe_lr
+    from thalweg.functions.expression import parse as parse
     from thalweg.rules.translate import translate as translate
+    from thalweg.solvers.finite_sum import FiniteSum as FiniteSum
+    from thalweg.solvers.minimize import minimize as minimize
     from thalweg.tasks import Task as Task
     from thalweg.tasks import load_task as load_task
     from thalweg.training.recipe import Plateau as Plateau
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 _MODULES = ("optim", "reference", "schedules")
 _HOME = {
     "BatchSize": "api",
+    "FiniteSum": "solvers.finite_sum",
     "Plateau": "training.recipe",
     "Recipe": "training.recipe",
     "Showdown": "api",
@@ -44,6 +48,8 @@ _HOME = {
     "find_lrs": "api",
     "load_task": "tasks",
     "loss_landscape": "api",
+    "minimize": "solvers.minimize",
+    "parse": "functions.expression",
     "probe_lr": "finder.probe",
     "showdown": "api",
     "showdowns": "api",

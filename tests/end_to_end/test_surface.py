@@ -9,13 +9,6 @@ import pytest
 import torch
 
 from end_to_end.program import Call, contents
-from thalweg.cli.app import main
-from thalweg.cli.surface import surface as command
-
-
-@pytest.fixture(autouse=True)
-def _named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(main.commands, "surface", command)
 
 
 def answer(call: Call, *arguments: str) -> Any:

@@ -14,6 +14,7 @@ from thalweg.cli.report import report
 from thalweg.cli.runs import runs
 from thalweg.cli.schedules import schedules
 from thalweg.cli.showdown import showdown
+from thalweg.cli.surface import surface
 from thalweg.cli.tasks import tasks
 from thalweg.cli.trace import trace
 from thalweg.cli.train import train
@@ -69,5 +70,5 @@ def main() -> None:
     """A workbench for gradient descent: race optimizers fairly, train, and know how sure you are."""
 
 
-for command in (showdown, lr, batch, train, landscape, trace, tasks, optimizers, schedules, runs, report):
+for command in (showdown, lr, batch, train, landscape, trace, surface, tasks, optimizers, schedules, runs, report):
     main.add_command(command)
