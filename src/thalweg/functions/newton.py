@@ -107,8 +107,6 @@ def _halton(count: int, base: int) -> Points:
 
 def _newton(expression: Expression, x: Points, rounds: int) -> Points:
     """Bring the gradient towards zero from many points at once."""
-    n = x.shape[1]
-    eye = np.eye(n)
     x = x[np.isfinite(expression.slope(x)).all(axis=1), :]
     damping = np.full(len(x), 1e-2)
     for _ in range(rounds):
@@ -121,16 +119,14 @@ def _newton(expression: Expression, x: Points, rounds: int) -> Points:
         size = np.abs(hessian).max(axis=(1, 2))
         h = hessian / np.where(size > 0, size, 1.0)[:, None, None]
         g = slope / np.where(size > 0, size, 1.0)[:, None]
-        normal, right = h @ h + (damping[:, None, None] + 1e-15) * eye, h @ g[..., None]
-        try:
-            step = np.linalg.solve(normal, right)
-        except np.linalg.LinAlgError:  # one of them is singular to rounding
-            step = np.linalg.solve(normal + 1e-8 * eye, right)
-        tried = x - step[..., 0]
+        values, vectors = np.linalg.eigh((h + h.swapaxes(1, 2)) / 2)
+        parts = (vectors.swapaxes(1, 2) @ g[..., None])[..., 0]
+        shares = values / (values**2 + damping[:, None])
+        tried = x - (vectors @ (shares * parts)[..., None])[..., 0]
         after = expression.slope(tried)
         better = np.isfinite(after).all(axis=1) & (_norm(after) < _norm(slope))
         x = np.where(better[:, None], tried, x)
-        damping = np.clip(np.where(better, damping / 5, damping * 5), 1e-16, 1e8)
+        damping = np.clip(np.where(better, damping / 10, damping * 5), 1e-30, 1e8)
     return x
 
 

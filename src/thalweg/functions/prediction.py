@@ -22,7 +22,7 @@ from thalweg.functions.stability import (
     steps_to_shrink,
 )
 
-MAX_STEPS: Final = 20_000  # that are run
+MAX_STEPS: Final = 10_000  # that are run
 SEEDS: Final = 2_000  # trainings with noise, side by side
 _SETTLED: Final = 1e3  # what is left of the beginning when noise is measured: a thousandth
 _MAX_NOISY: Final = 4_000
