@@ -144,7 +144,7 @@ def compare_sampling(
     grid = () if rates else tuple(float(f"{preset(optimizer).centre * x:.3g}") for x in GRID)
     tuning = range(TUNING_SEEDS if grid else 0)
     final = range(len(tuning), len(tuning) + seeds)
-    setting = Setting(prepared, how, grid, tuning, final, memory, threads)
+    setting = Setting(prepared, how, grid, tuning, final, memory)
     common = Common.of(made)
     cost = sum(arm.steps * arm.seconds * (setting.trainings() + (arm.size != mini)) for arm in made)
     rows: list[SamplingRow] = []
@@ -272,7 +272,13 @@ def _variances(
     engines = {"start": ModelEngine(workload, trial, how.root, how.device)}
     if arm.name in walks:
         engines["end"] = walks[arm.name].engine
-    return {moment: spread.spreads(engine) for moment, engine in engines.items()}, []
+    found = {moment: spread.spreads(engine) for moment, engine in engines.items()}
+    known = {moment: s for moment, s in found.items() if np.isfinite([x.measured for x in s.sizes]).all()}
+    if len(known) == len(found):
+        return known, []
+    return known, [
+        "Where the weights of the mini-batch ended, gradients are no numbers: they were not measured."
+    ]
 
 
 def _drawn(walks: Mapping[str, paths.Walk]) -> tuple[tuple[WeightPath, ...], float]:

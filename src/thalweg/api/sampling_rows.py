@@ -78,7 +78,6 @@ class Setting:
     tuning: range  # seeds
     final: range
     memory: float | None
-    threads: int | None
 
     def trainings(self) -> int:
         """Return how many trainings a row takes."""
@@ -155,11 +154,7 @@ def row(setting: Setting, arm: Arm, common: Common, progress: Callable[[int], No
 
     searched = [t for rate in grid for t in trials(rate, setting.tuning, Stage.TUNING)]
     asked = searched or trials(None, setting.final, Stage.SINGLE)
-    chosen = auto.choose(
-        workload, asked, how, len(asked) * arm.steps, memory=setting.memory, threads=setting.threads
-    ).execution
-    if chosen.executor == "processes":  # whose trainings cannot be looked at on their way
-        chosen = replace(how, executor="serial")
+    chosen = _executed(setting, asked, arm.steps)
     ends = follow(workload, searched, chosen, [arm.steps], progress) if searched else []
     each = len(setting.tuning)
     tried = [
@@ -233,6 +228,25 @@ def interval(values: Sequence[float | None]) -> tuple[float, float] | None:
     numbers = [x for x in values if x is not None]
     enough = len(numbers) == len(values) >= minimum_seeds(1)
     return sign_flip_interval(numbers) if enough else None
+
+
+def _executed(setting: Setting, trials: Sequence[Trial], steps: int) -> Execution:
+    """Decide how trainings run: as a fleet wherever that is possible, whatever a busy machine says of time.
+
+    So the same seed gives the same bits. Processes cannot be looked at on their way.
+    """
+    workload, how, memory = setting.prepared.workload, setting.how, setting.memory
+    if how.executor == "serial":
+        return how
+    asked = replace(how, executor="fleet")
+    try:
+        return auto.choose(
+            workload, trials, asked, len(trials) * steps, memory=memory, threads=how.threads
+        ).execution
+    except InputError:
+        if how.executor == "fleet":
+            raise
+        return replace(how, executor="serial")
 
 
 def _moment(seeds: Sequence[Look], arm: Arm) -> Moment:

@@ -9,7 +9,9 @@ from thalweg.report import words
 
 def sentences(record: SamplingComparison) -> tuple[str, ...]:
     """Say what to take and why, what each costs, and what was seen of noise, path and order."""
+    sizes = record.sizes is not None
     return (
+        *([] if sizes else _order(record)),  # then the order of the examples is all that was compared
         *_advice(record),
         *_updates(record),
         *_costs(record),
@@ -17,7 +19,7 @@ def sentences(record: SamplingComparison) -> tuple[str, ...]:
         *_equal(record, "seconds"),
         *_noise(record),
         *_path(record),
-        *_order(record),
+        *(_order(record) if sizes else []),
         *_coverage(record),
         *_rates(record),
         *_limits(record),

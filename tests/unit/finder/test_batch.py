@@ -32,6 +32,7 @@ from thalweg.finder.batch import (
     noise,
     throughput,
 )
+from thalweg.finder.batch import timed as measured
 from thalweg.tasks import Task
 from thalweg.training.trial import Workload
 
@@ -309,3 +310,12 @@ def test_the_knee_is_the_first_size_near_the_best_throughput() -> None:
 def test_between_equal_times_the_smaller_batch_is_taken() -> None:
     # 2 · 1 and (1 + 1/2) · 4/3.
     assert advise(timings_of([1.0, 4 / 3]), 1.0) == Advice(1, 1, 2, 2, (1.0, 1.0))
+
+
+def test_one_size_is_timed_and_measured_alone():
+    work = workload(linear())
+    small, large = (measured(work, recipe(), size, EXECUTION) for size in (1, TRAIN))
+
+    assert (small.batch_size, large.batch_size) == (1, TRAIN)
+    assert small.update_seconds > 0
+    assert 0 < small.memory < large.memory
