@@ -11,18 +11,11 @@ import torch
 
 from end_to_end.program import TASK, Call, contents
 from thalweg.api.landscape import loss_landscape
-from thalweg.cli.app import main
-from thalweg.cli.landscape import landscape
 from thalweg.report import landscape as report
 from thalweg.training.recipe import Recipe
 
 SHORT = ("wine", "--steps", "40", "--grid", "5", "--moments", "9", "--directions", "2")
 CALLED: dict[str, Any] = {"steps": 40, "grid": 5, "moments": 9, "directions": 2}
-
-
-@pytest.fixture(autouse=True)
-def _there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(main.commands, "landscape", landscape)
 
 
 def answer(call: Call, *arguments: str) -> Any:

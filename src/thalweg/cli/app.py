@@ -70,5 +70,9 @@ def main() -> None:
     """A workbench for gradient descent: race optimizers fairly, train, and know how sure you are."""
 
 
-for command in (showdown, lr, batch, train, landscape, trace, surface, tasks, optimizers, schedules, runs, report):
+for command in (
+    *(showdown, lr, batch, train, landscape),
+    *(trace, surface),
+    *(tasks, optimizers, schedules, runs, report),
+):
     main.add_command(command)
