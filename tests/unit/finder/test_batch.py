@@ -32,7 +32,7 @@ from thalweg.finder.batch import (
     noise,
     throughput,
 )
-from thalweg.finder.batch import timed as measured
+from thalweg.finder.batch import timed as timed_alone
 from thalweg.tasks import Task
 from thalweg.training.trial import Workload
 
@@ -314,7 +314,7 @@ def test_between_equal_times_the_smaller_batch_is_taken() -> None:
 
 def test_one_size_is_timed_and_measured_alone():
     work = workload(linear())
-    small, large = (measured(work, recipe(), size, EXECUTION) for size in (1, TRAIN))
+    small, large = (timed_alone(work, recipe(), size, EXECUTION) for size in (1, TRAIN))
 
     assert (small.batch_size, large.batch_size) == (1, TRAIN)
     assert small.update_seconds > 0
