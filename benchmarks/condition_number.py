@@ -4,8 +4,8 @@
 
 For condition numbers from 1 to 10⁴, four to the decade, quadratics of two variables with eigenvalues 1 and κ
 are minimised from (1, 1): by gradient descent at its best fixed rate, 2/(λmin + λmax), and by momentum at its
-best setting. Counted are the steps until the distance to the minimum is a millionth of the first. The slope of
-a line through the counts of κ ≥ 10, both logarithmic, is the exponent of κ.
+best setting. Counted are the steps until the distance to the minimum is a millionth of the first. The slope
+of a line through the counts of κ ≥ 10, both logarithmic, is the exponent of κ.
 
 Also draws the counts in the terminal and into benchmarks/results/condition_number.html.
 """

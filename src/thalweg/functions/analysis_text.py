@@ -233,7 +233,7 @@ def _about_rates(found: Analysis, rates: Rates) -> list[str]:
     lines.append(
         f"  Adam below {_n(stable['adam'])}, NAdam below {_n(stable['nadam'])}, RMSprop below "
         f"{_n(stable['rmsprop'])}, times what they divide by, √v̂ + ε: that shrinks with the gradient, and so "
-        "does the largest stable rate. With a fixed rate they stop at a distance that the rate decides."
+        "does the largest stable rate. With a fixed rate they hover at a distance that the rate decides."
     )
     if rates.best is None or rates.contraction is None or rates.predicted is None:
         lines.append(
@@ -241,13 +241,16 @@ def _about_rates(found: Analysis, rates: Rates) -> list[str]:
             "and no fixed rate is best."
         )
         return lines
+    close = "" if found.smoothness is not None and found.smoothness.exact else " close to the minimum"
+    if rates.contraction == 0:
+        return [*lines, f"  At η = 1/λ = {_n(rates.best)} a quadratic is at its minimum after one step."]
     kappa = "" if point.condition_number is None else f"Condition number κ = {_n(point.condition_number)}. "
     lines.append(
         f"  {kappa}Best fixed rate 2/(λmin + λmax) = {_n(rates.best)}: each step leaves at most "
         f"{_n(rates.contraction)} of the distance; 1/λmax = {_n(rates.safe)} is merely safe."
     )
     lines.append(
-        f"  Steps to shrink by 10⁶: predicted {_steps(rates.predicted)}; counted by running it "
+        f"  Steps to shrink by 10⁶: predicted {_steps(rates.predicted)}; counted by running it{close} "
         f"{_steps(rates.counted)}. At 1/λmax: {_steps(rates.predicted_at_safe)}."
     )
     if (moving := rates.momentum) is not None:

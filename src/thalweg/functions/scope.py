@@ -42,7 +42,8 @@ def placed(
     """Say whether a minimum or maximum is global; and of a degenerate point what the whole function shows."""
     turned = 1.0
     kind, why, value = point.kind, point.why, point.value
-    slack = 1e-12 * max(1.0, abs(value))
+    # What rounding may do to a value, told from how far values reach.
+    slack = 1e-14 * (seen[1] - seen[0] if math.isfinite(seen[1] - seen[0]) else 0.0) + 1e-15 * abs(value)
     at_bound = {"minimum": value <= form.value.low + slack, "maximum": value >= form.value.high - slack}
     if kind == "degenerate" or "sampling" in why:
         if convex.holds or at_bound["minimum"]:
@@ -65,7 +66,7 @@ def placed(
             True,
             f"its form shows that no value is {'below' if turned > 0 else 'above'} {bound:.6g}",
         )
-    elif best < turned * value - 1e-9 * max(1.0, abs(value)):
+    elif best < turned * value - max(slack, 1e-9 * max(abs(value), abs(best))):
         decided, why = False, f"{'lower' if turned > 0 else 'higher'} values were seen"
     elif found.complete and _grows(form, turned):
         decided, why = True, "it is the best of all critical points, and the function grows far away"
