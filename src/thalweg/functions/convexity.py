@@ -18,7 +18,7 @@ from thalweg.functions.critical import Points, hessian_of, rank, spectrum
 from thalweg.functions.expression import Expression
 from thalweg.functions.nodes import FUNCTIONS, Call, Node, Number, Variable, fold
 from thalweg.functions.normal import Normal, Polynomial
-from thalweg.functions.roots import is_semidefinite
+from thalweg.functions.roots import MAX_DEGREE, is_semidefinite, real_roots
 
 MAX_PARTS: Final = 20_000  # different parts of all second derivatives together
 _PAIRS: Final = 4096
@@ -108,11 +108,16 @@ def form_of(
     (1.0, 3.0)
     """
     shapes = Shapes(within or {})
+    value = shapes.of(expression.parts[0])
+    # x/x is 1 but where it is not defined: what is not defined everywhere is no polynomial.
+    polynomial = None
+    if normal is not None and value.smooth:
+        polynomial = normal.polynomial(expression.parts[0], expression.variables)
     return Form(
-        shapes.of(expression.parts[0]),
+        value,
         tuple(shapes.of(x.parts[0]) for x in expression.gradient()),
         tuple(tuple(shapes.of(x.parts[0]) for x in row) for row in expression.hessian()),
-        None if normal is None else normal.polynomial(expression.parts[0], expression.variables),
+        polynomial,
     )
 
 
@@ -139,12 +144,30 @@ def convexity(expression: Expression, form: Form, places: Points) -> tuple[Decis
         return Decision(True, "it is put together by rules that keep convexity"), None
     if form.value.smooth and form.curvature[0] >= 0:
         return Decision(True, f"no eigenvalue of its Hessian is below {form.curvature[0]:.6g} anywhere"), None
+    never_below = _curves_up(form)
+    if never_below:
+        return Decision(True, "its second derivative is a polynomial that is nowhere below 0"), None
     witness = _witness(expression, places)
     if witness is not None:
         return Decision(False, "at the mean of two points it is above the mean of their values"), witness
     if quadratic:
         return Decision(False, "its Hessian is constant and has an eigenvalue below 0"), None
+    if never_below is False:
+        return Decision(False, "its second derivative is a polynomial that is below 0 somewhere"), None
     return Decision(None, "no rule shows it, and no point refutes it"), None
+
+
+def _curves_up(form: Form) -> bool | None:
+    """Tell whether the second derivative of a polynomial of one variable is never below 0, without rounding."""
+    if form.polynomial is None or len(form.gradient) != 1 or not 2 <= (form.degree or 0) <= MAX_DEGREE:
+        return None
+    second = [Fraction(0)] * ((form.degree or 0) - 1)
+    for (power,), coefficient in form.polynomial.items():
+        if power >= 2:
+            second[power - 2] = power * (power - 1) * coefficient
+    if second[-1] < 0:  # far away
+        return False
+    return all(root.left > 0 and root.right > 0 for root in real_roots(second))
 
 
 def strength(expression: Expression, form: Form) -> float:

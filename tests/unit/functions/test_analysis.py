@@ -109,6 +109,7 @@ def test_every_expression_is_analysed_or_refused(formula: str) -> None:
         ("x^2 + sin(x)", True),  # 2 − sin x ≥ 1
         ("sqrt(x^2 + y^2)", True),
         ("max(x^2, exp(y))", True),
+        ("x^4 - 2*x^3 + 2*x^2", True),  # 12x² − 12x + 4 has no root
         ("log(x)", False),
         ("x^2 - 0.1*x^4", False),
         ("-abs(x)", False),  # whose Hessian is 0 wherever there is one
@@ -137,6 +138,14 @@ def test_the_smoothness_constant_is_exact_a_bound_or_of_the_box() -> None:
     assert constant("softplus(w)")[:2] == (0.25, "everywhere")
     assert constant("x^4") == (1200.0, "in the box", False)
     assert constant("abs(x)") == (None, "nowhere", False)
+
+
+def test_what_is_not_defined_everywhere_is_no_polynomial() -> None:
+    found = analyse("4*y^2 + x*((y - 1)/x)")
+
+    assert found.search is not None
+    assert not found.search.complete
+    assert all(point.at[0] != 0 for point in found.points)
 
 
 def test_lines_of_minima_are_said_to_be_lines() -> None:
