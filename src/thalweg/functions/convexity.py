@@ -158,7 +158,7 @@ def convexity(expression: Expression, form: Form, places: Points) -> tuple[Decis
 
 
 def _curves_up(form: Form) -> bool | None:
-    """Tell whether the second derivative of a polynomial of one variable is never below 0, without rounding."""
+    """Tell whether the second derivative of a polynomial of one variable is never below 0; exactly."""
     if form.polynomial is None or len(form.gradient) != 1 or not 2 <= (form.degree or 0) <= MAX_DEGREE:
         return None
     second = [Fraction(0)] * ((form.degree or 0) - 1)
