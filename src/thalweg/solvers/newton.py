@@ -105,7 +105,7 @@ def trust_region(
             step = within(values, slope, radius)
             promised = -float(slope @ step + 0.5 * step @ (values * step))
             point = here.x + vectors @ step
-            if np.array_equal(point, here.x):
+            if np.array_equal(point, here.x) or not np.isfinite(point).all():
                 yield here._replace(note=STUCK)
                 return
             value, length = objective.value(point), float(np.linalg.norm(step))

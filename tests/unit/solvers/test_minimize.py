@@ -308,3 +308,28 @@ def test_every_option_refuses_what_is_invalid(name: str) -> None:
         for value in declared.invalid():
             with pytest.raises(InputError, match=f"{option} of {name}"):
                 minimize(bowl, [0.0, 1.0], name, **{option: value})
+
+
+@pytest.mark.parametrize("method", SMOOTH)
+@pytest.mark.parametrize(
+    "text", ["x*y", "x^2*y^2", "1e90*(x - 1)^2*(y + 3)^4", "(x*y - 1)^2 + x^4", "x^2 + y^2"]
+)
+def test_a_start_near_overflow_ends_in_words_too(method: str, text: str) -> None:
+    """Squares overflow there, and steps with them."""
+    for start in ([1e100, 1e100], [1e5, 1e100], [1e100, 0.0]):
+        try:
+            found = minimize(parse(text), start, method, max_steps=30)
+        except InputError as refused:
+            assert "at the start x0 must be finite" in str(refused)  # noqa: PT017
+        else:
+            assert found.outcome
+            assert np.isfinite(found.value)
+
+
+@pytest.mark.parametrize("method", ["gauss-newton", "levenberg-marquardt"])
+def test_residuals_near_overflow_end_in_words_too(method: str) -> None:
+    for start in ([1e100, 1.0], [1e70, -1e70], [1e-200, 1e-200]):
+        found = minimize(None, start, method, residuals=lambda x: np.array([x[0] * x[1], x[0]]), max_steps=30)
+
+        assert found.outcome
+        assert np.isfinite(found.value)
