@@ -177,8 +177,10 @@ def compare_sampling(
         final_seeds=seeds,
         grid=grid,
         rows=tuple(rows),
-        sizes=judged([one for one in rows if one.sampling == ways[0]]),
-        samplings=judged([one for one in rows if one.batch_size == mini]),
+        sizes=judged([one for one in rows if one.sampling == ways[0]], common.epochs),
+        samplings=judged(
+            [one for one in rows if one.batch_size == mini], min(common.epochs, middle.epochs(middle.steps))
+        ),
         slopes=tuple(
             VarianceSlope(moment, found.slope, found.trace, found.examples)
             for moment, found in noise.items()
@@ -188,7 +190,7 @@ def compare_sampling(
             GradientVariance(moment, *size) for moment, found in noise.items() for size in found.sizes
         ),
         paths=drawn,
-        path_epochs=common.epochs,
+        compared_epochs=common.epochs,
         explained=explained,
         left_out=(*left_out, *unmeasured),
         executor=executor,

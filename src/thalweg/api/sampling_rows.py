@@ -60,9 +60,14 @@ class Common:
 
     @classmethod
     def of(cls, arms: Sequence[Arm]) -> "Common":
-        """Return what the shortest of several trainings reaches, in each unit."""
+        """Return what the shortest of several trainings reaches, in each unit.
+
+        In epochs, what the budget of updates cut does not count, unless it cut all: the others are compared
+        after as many epochs as were asked for.
+        """
+        whole = [arm for arm in arms if not arm.cut] or arms
         return cls(
-            min(arm.epochs(arm.steps) for arm in arms),
+            min(arm.epochs(arm.steps) for arm in whole),
             min(arm.steps for arm in arms),
             min(arm.steps * arm.seconds for arm in arms),
         )
@@ -148,14 +153,17 @@ def row(setting: Setting, arm: Arm, common: Common, progress: Callable[[int], No
     """
     workload, how, grid = setting.prepared.workload, setting.how, setting.grid
 
+    same = arm.until(common.epochs)  # the updates after which it is compared, and so tuned
+    steps = {Stage.TUNING: same, Stage.SINGLE: arm.steps}
+
     def trials(rate: float | None, seeds: Iterable[int], stage: Stage) -> list[Trial]:
         recipe = arm.recipe if rate is None else arm.recipe.with_rate(rate)
-        return [Trial(arm.name, stage, recipe, seed, arm.steps) for seed in seeds]
+        return [Trial(arm.name, stage, recipe, seed, steps[stage]) for seed in seeds]
 
     searched = [t for rate in grid for t in trials(rate, setting.tuning, Stage.TUNING)]
     asked = searched or trials(None, setting.final, Stage.SINGLE)
     chosen = _executed(setting, asked, arm.steps)
-    ends = follow(workload, searched, chosen, [arm.steps], progress) if searched else []
+    ends = follow(workload, searched, chosen, [same], progress) if searched else []
     each = len(setting.tuning)
     tried = [
         TriedRate(rate, mean(x[-1].validation for x in ends[place * each : (place + 1) * each]))
@@ -163,7 +171,7 @@ def row(setting: Setting, arm: Arm, common: Common, progress: Callable[[int], No
     ]
     known = [(t.loss, t.rate) for t in tried if t.loss is not None]
     rate = (min(known)[1] if known else None) if grid else arm.recipe.rate
-    same, quick = arm.until(common.epochs), min(arm.steps, int(common.seconds / arm.seconds + 1e-9))
+    quick = min(arm.steps, int(common.seconds / arm.seconds + 1e-9))
     regular = sorted({*looks(arm.steps, arm.per_epoch), same, common.updates})
     found: dict[int, Moment] = {}
     if rate is not None:
@@ -200,8 +208,12 @@ def row(setting: Setting, arm: Arm, common: Common, progress: Callable[[int], No
     )
 
 
-def judged(rows: Sequence[SamplingRow]) -> Verdict | None:
-    """Decide which of several is best by the validation loss at equal epochs; None: there is no other."""
+def judged(rows: Sequence[SamplingRow], epochs: float) -> Verdict | None:
+    """Decide which of several is best by the validation loss at equal epochs; None: there is no other.
+
+    What ended before those epochs, because of the budget of updates, has no part in it.
+    """
+    rows = [one for one in rows if one.epochs >= epochs]
     if len(rows) < 2:
         return None
     finals = []

@@ -49,10 +49,10 @@ class SamplingRow:
     coverage: float  # share of the examples that an epoch shows, as counted
     coverage_expected: float
     moments: tuple[Moment, ...]  # the first before the first update, the last at the end
-    equal_epochs: Moment | None  # where the one with the fewest epochs ends
+    equal_epochs: Moment | None  # where all are compared; of one that was cut, where it ends
     equal_updates: Moment | None  # where the one with the fewest updates ends
     equal_seconds: Moment | None  # where the quickest ends: depends on the clock
-    train_loss: float | None  # means at equal epochs; None: a seed diverged
+    train_loss: float | None  # means there; None: a seed diverged
     train_interval: Ends | None  # 95 %
     validation_loss: float | None
     validation_interval: Ends | None
@@ -114,13 +114,13 @@ class SamplingComparison:
     tuning_seeds: int
     final_seeds: int
     grid: tuple[float, ...]  # of rates, the same for every row; empty: rates were given
+    compared_epochs: float  # where rows are compared, as nearly as whole updates come to it
     rows: tuple[SamplingRow, ...]  # batch sizes, largest first; then the other samplings of the mini-batch
     sizes: Verdict | None  # None: there was nothing to compare
     samplings: Verdict | None
     slopes: tuple[VarianceSlope, ...]
     variances: tuple[GradientVariance, ...]
     paths: tuple[WeightPath, ...]
-    path_epochs: float
     explained: float  # share of the variance of all paths that lies in the plane
     left_out: tuple[str, ...]  # sentences: what could not be compared or measured, and why
     executor: str

@@ -87,7 +87,7 @@ def as_json(record: SamplingComparison) -> dict[str, Any]:
             }
             for path in record.paths
         ],
-        "path_epochs": record.path_epochs,
+        "compared_epochs": record.compared_epochs,
         "plane_explained": record.explained,
         "left_out": list(record.left_out),
         "sentences": list(sampling_words.sentences(record)),
@@ -147,9 +147,14 @@ def losses(record: SamplingComparison) -> Table:
     names = ("Updates an epoch", "Rate", "Training loss", "Training interval", "Validation loss")
     more = ("An update", "An epoch", "Memory", "Path ÷ distance", "Seen an epoch")
     columns = (Column("", numeric=False), *map(Column, (*names, *more)))
-    end = record.rows[0].equal_epochs if record.rows else None
-    after = f"after {sampling_words.epochs(end.epochs)}" if end else ""
-    said = f"Means over {words.plural(record.final_seeds, 'seed')} {after}, with 95 % intervals."
+    after = sampling_words.epochs(record.compared_epochs)
+    said = f"Means over {words.plural(record.final_seeds, 'seed')} after {after}, with 95 % intervals."
+    cut = [
+        f"{row.name} after {sampling_words.epochs(row.epochs)}"
+        for row in record.rows
+        if sampling_words.short(record, row)
+    ]
+    said += f" Cut by the budget of updates: {words.listing(cut)}." if cut else ""
     return Table(said, columns, tuple(rows))
 
 

@@ -31,12 +31,17 @@ def of_sizes(record: SamplingComparison) -> list[SamplingRow]:
     return [row for row in record.rows if row.sampling == record.rows[0].sampling]
 
 
+def compared(record: SamplingComparison) -> list[SamplingRow]:
+    """Return those of them that are compared at equal epochs."""
+    return [row for row in of_sizes(record) if not short(record, row)]
+
+
 def recommended(record: SamplingComparison) -> SamplingRow | None:
     """Return what to take: the best batch size, and of those that tie the one whose epoch is quickest.
 
     Seconds decide nothing that losses decide; among equals they are a reason to prefer one.
     """
-    rows = [row for row in of_sizes(record) if row.validation_loss is not None]
+    rows = [row for row in compared(record) if row.validation_loss is not None]
     verdict = record.sizes
     if verdict is None or not rows:
         return rows[0] if rows else None
@@ -49,6 +54,11 @@ def recommended(record: SamplingComparison) -> SamplingRow | None:
 def epoch_seconds(row: SamplingRow) -> float:
     """Return what an epoch takes: updates of an epoch × seconds of an update."""
     return row.updates_per_epoch * row.update_seconds
+
+
+def short(record: SamplingComparison, row: SamplingRow) -> bool:
+    """Tell whether a training ended before the epoch at which others are compared."""
+    return row.epochs < record.compared_epochs
 
 
 def loss(value: float | None, ends: tuple[float, float] | None = None) -> str:
@@ -95,13 +105,13 @@ def _advice(record: SamplingComparison) -> list[str]:
     if verdict.seeds < verdict.seeds_needed:
         return [
             f"{verdict.seeds} seeds cannot tell {len(verdict.ranking)} batch sizes apart: it takes at least "
-            f"{verdict.seeds_needed}. So far: {_listed(of_sizes(record), _validation)}."
+            f"{verdict.seeds_needed}. So far: {_listed(compared(record), _validation)}."
         ]
     if verdict.winner is not None:
-        others = [row.name for row in of_sizes(record) if row is not best]
+        others = [row.name for row in compared(record) if row is not best]
         return [
             f"Take {best.name}: {reached}, better than {words.listing(others)} over {verdict.seeds} seeds.",
-            _said("Validation loss", of_sizes(record), _validation),
+            _said("Validation loss", compared(record), _validation),
         ]
     rivals = [record.row(name) for name in verdict.tie if name != best.name]
     times = [epoch_seconds(row) / epoch_seconds(best) for row in rivals]
@@ -114,7 +124,7 @@ def _advice(record: SamplingComparison) -> list[str]:
         f"Take {best.name}: {reached}. What sets it apart from {words.listing([r.name for r in rivals])} may "
         f"be chance ({verdict.seeds} seeds), and an epoch of {'that' if len(rivals) == 1 else 'those'} takes "
         f"{slower} here.",
-        _said("Validation loss", of_sizes(record), _validation),
+        _said("Validation loss", compared(record), _validation),
     ]
 
 
@@ -184,10 +194,13 @@ def _noise(record: SamplingComparison) -> list[str]:
 def _path(record: SamplingComparison) -> list[str]:
     if len(record.paths) < 2:
         return []
-    said = words.listing([f"{path.name} {words.number(path.ratio)}" for path in record.paths])
+    part = {row.name: f" ({epochs(row.epochs)})" for row in record.rows if short(record, row)}
+    said = words.listing(
+        [f"{path.name} {words.number(path.ratio)}{part.get(path.name, '')}" for path in record.paths]
+    )
     return [
-        f"Over {epochs(record.path_epochs)} the weights walk so many times the distance from start to end: "
-        f"{said}."
+        f"Over {epochs(record.compared_epochs)} the weights walk so many times the distance from start to "
+        f"end: {said}."
     ]
 
 
@@ -254,8 +267,8 @@ def _rates(record: SamplingComparison) -> list[str]:
 def _limits(record: SamplingComparison) -> list[str]:
     said = [
         f"{_cap(row.name)} was trained for {epochs(row.epochs)} instead of {words.number(record.epochs)}: no "
-        f"training may take more than {record.most_updates:,} updates. All are compared where the shortest "
-        "ends."
+        f"training may take more than {record.most_updates:,} updates. "
+        f"{_apart(row) if short(record, row) else 'All are compared where the shortest ends.'}"
         for row in record.rows
         if row.cut
     ]
@@ -267,6 +280,10 @@ def _limits(record: SamplingComparison) -> list[str]:
                 f"{_cap(row.name)} diverged on {lost} of {seeds}, which counts as worse than any loss."
             )
     return [*said, *record.left_out]
+
+
+def _apart(row: SamplingRow) -> str:
+    return f"It came to validation loss {_validation(row)}, and has no part in the comparison."
 
 
 def _said(what: str, rows: Sequence[SamplingRow], value: Callable[[SamplingRow], str]) -> str:

@@ -81,17 +81,25 @@ def test_each_takes_the_best_rate_of_the_same_grid():
         assert (row.edge == "highest") == (row.rate == record.grid[-1])
 
 
-def test_what_takes_too_many_updates_is_cut_and_said_and_all_are_compared_where_it_ends():
+def test_what_takes_too_many_updates_is_cut_and_said_and_has_no_part_in_the_comparison():
     found = compared(most_updates=11)
     full, mini, single, *_ = found.record.rows
 
     assert [(r.cut, r.steps) for r in (full, mini, single)] == [(False, 2), (False, 10), (True, 11)]
     assert single.epochs == 0.5
-    assert full.equal_epochs.updates == 1  # at least one
-    assert mini.equal_epochs.updates == 2  # 0.5 of 5, to even
-    assert single.equal_epochs.updates == 11
+    assert [r.equal_epochs.updates for r in (full, mini, single)] == [2, 10, 11]
+    assert {s.optimizer for s in found.record.sizes.ranking} == {"full batch", "batch 5"}
     (said,) = [s for s in found.sentences if "instead of" in s]
     assert said.startswith("Batch 1 was trained for 0.5 epochs instead of 2")
+
+
+def test_where_all_are_cut_they_are_compared_where_the_shortest_ends():
+    record = compared(most_updates=11, epochs=50, samplings=["shuffled"]).record
+
+    assert record.compared_epochs == 0.5
+    assert [r.epochs for r in record.rows] == [11.0, 2 + 5 / 22, 0.5]
+    assert [r.equal_epochs.updates for r in record.rows] == [1, 2, 11]  # of 1, 5 and 22 an epoch
+    assert len(record.sizes.ranking) == 3
 
 
 def test_batch_norm_leaves_out_single_examples_and_the_variance():

@@ -95,8 +95,8 @@ def record(*rows: SamplingRow, **changes: object) -> SamplingComparison:
         final_seeds=SEEDS,
         grid=(0.1, 1.0),
         rows=shown,
-        sizes=judged([r for r in shown if r.sampling == SHUFFLED]),
-        samplings=judged([r for r in shown if r.batch_size == 10]),
+        sizes=judged([r for r in shown if r.sampling == SHUFFLED], 2.0),
+        samplings=judged([r for r in shown if r.batch_size == 10], 2.0),
         slopes=(VarianceSlope("start", -1.01, 1.0, N), VarianceSlope("end", -0.99, 2.0, N)),
         variances=tuple(
             GradientVariance(moment, way, b, 128, 1.1 * law(b), law(b))
@@ -108,7 +108,7 @@ def record(*rows: SamplingRow, **changes: object) -> SamplingComparison:
             WeightPath("full batch", (0.0, 1.0), (0.0, 0.0), 1.0, 1.0, 0.9),
             WeightPath("batch 10", (0.0, 1.0, 2.0), (0.0, 1.0, 0.0), 3.0, 2.0, 0.8),
         ),
-        path_epochs=2.0,
+        compared_epochs=2.0,
         explained=0.95,
         left_out=(),
         executor="auto",
@@ -167,7 +167,8 @@ def test_edges_cuts_divergence_and_what_was_left_out_are_said():
 
     assert "The rate of full batch is the highest that was tried: a higher one may be better." in text
     assert "Batch 10 diverged on 8 of 8 seeds" in text
-    assert "Batch 1 was trained for 0.5 epochs instead of 2" in text
+    assert "Batch 1 was trained for 0.5 epochs instead of 2: no training may take more" in text
+    assert "It came to validation loss 0.220 [0.200, 0.240], and has no part in the comparison." in text
     assert text.endswith("Batch 3 was left out: why.")
 
 
