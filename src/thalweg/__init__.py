@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from thalweg.api import showdowns as showdowns
     from thalweg.api import train as train
     from thalweg.finder.probe import probe_lr as probe_lr
+    from thalweg.functions.analysis import analyse as analyse
     from thalweg.functions.expression import parse as parse
+    from thalweg.functions.trace import trace as trace
     from thalweg.rules.translate import translate as translate
     from thalweg.solvers.finite_sum import FiniteSum as FiniteSum
     from thalweg.solvers.minimize import minimize as minimize
@@ -43,6 +45,7 @@ _HOME = {
     "Showdowns": "api",
     "Task": "tasks",
     "Training": "api",
+    "analyse": "functions.analysis",
     "find_batch_size": "api",
     "find_lr": "api",
     "find_lrs": "api",
@@ -53,6 +56,7 @@ _HOME = {
     "probe_lr": "finder.probe",
     "showdown": "api",
     "showdowns": "api",
+    "trace": "functions.trace",
     "train": "api",
     "translate": "rules.translate",
 }

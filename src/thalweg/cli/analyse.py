@@ -2,11 +2,12 @@
 
 import click
 
+from thalweg.cli.formula import FormulaCommand
 from thalweg.cli.options import NUMBER, json_option, number, print_json, seed_option
 from thalweg.errors import InputError
 
 
-@click.command()
+@click.command(cls=FormulaCommand)
 @click.argument("expression", metavar="EXPR", help="The function, such as w1^2+25*w2^2.")
 @click.option(
     "--start", metavar="NUMBERS", help="Search from here too, and run gradient descent, such as 2,-1."
@@ -34,8 +35,7 @@ def analyse(
     """Analyse a function: its critical points, convexity, stable and best rates, steps.
 
     Each claim is shown, or refuted with a witness, or said to be undecided. The predicted number of steps is
-    checked by running gradient descent. Of several values between commas the Jacobian is shown. A formula
-    that begins with - goes after --.
+    checked by running gradient descent. Of several values between commas the Jacobian is shown.
 
     \b
     thalweg analyse "w1^2+25*w2^2"

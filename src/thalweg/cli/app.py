@@ -6,6 +6,7 @@ from typing import Any, Final
 import click
 
 import thalweg
+from thalweg.cli.analyse import analyse
 from thalweg.cli.batch import batch
 from thalweg.cli.landscape import landscape
 from thalweg.cli.lr import lr
@@ -72,7 +73,7 @@ def main() -> None:
 
 for command in (
     *(showdown, lr, batch, train, landscape),
-    *(trace, surface),
+    *(trace, analyse, surface),
     *(tasks, optimizers, schedules, runs, report),
 ):
     main.add_command(command)

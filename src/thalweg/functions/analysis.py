@@ -57,6 +57,11 @@ class Analysis:
     noise: float | None = None
     balls: tuple[Ball, ...] = ()
 
+    def __str__(self) -> str:
+        from thalweg.functions.analysis_text import sentences  # which knows this class
+
+        return "\n".join(sentences(self))
+
 
 def analyse(
     expression: str | Expression,

@@ -83,6 +83,11 @@ class Trace:
         """Return the names of the quantities of all rows, in the order of the rule's body."""
         return list(dict.fromkeys(name for row in self.rows for name in row.quantities))
 
+    def __str__(self) -> str:
+        from thalweg.functions.trace_text import markdown  # which knows this class
+
+        return markdown(self, self.rows, digits=7)
+
 
 def trace(
     expression: Expression | str,

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
+import thalweg
 from thalweg.errors import InputError
 from thalweg.functions import parse
 from thalweg.functions.analysis import analyse
@@ -219,3 +220,10 @@ def test_a_written_derivative_reads_back_as_the_same_function(formula: str) -> N
             a, b = slope(points), again(points)
         good = np.isfinite(a) & np.isfinite(b)
         assert a[good] == pytest.approx(b[good], rel=1e-6, abs=1e-6 * (1 + np.abs(a[good]).max(initial=0.0)))
+
+
+def test_an_analysis_reads_as_its_sentences() -> None:
+    said = str(thalweg.analyse("w1^2 + 25*w2^2"))
+
+    assert said.startswith("Global minimum at w1, w2 = (0, 0), value 0")
+    assert "Condition number κ = 25. Best fixed rate 2/(λmin + λmax) = 0.0384615" in said

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import thalweg
 from thalweg.backends.reference import Reference
 from thalweg.errors import InputError
 from thalweg.functions.correction import corrections, without_correction
@@ -401,3 +402,11 @@ def test_an_array_remembers_the_branch_that_was_chosen() -> None:
     assert y.tolist() == [2.0, -3.0]
     assert [at(y.node, i).arguments[0].value for i in (0, 1)] == [2.0, 3.0]
     assert np.asarray(np.maximum(x, 0) + np.abs(x)).tolist() == [2.0, 1.0]
+
+
+def test_a_trace_reads_as_a_table() -> None:
+    said = str(thalweg.trace("(w-3)^2", lr=0.1, steps=1)).splitlines()
+
+    assert said[2] == "| step | w | loss | gradient | rate | direction | next w | predicted change | change |"
+    assert said[4] == "| 1 | 0 | 9 | -6 | 0.1 | -6 | 0.6 | -3.6 | -3.24 |"
+    assert said[-1] == "After 1 step: w = 0.6, loss 5.76, from 9."
