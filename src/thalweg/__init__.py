@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from thalweg import reference as reference
     from thalweg import schedules as schedules
     from thalweg.api import BatchSize as BatchSize
+    from thalweg.api import Sampling as Sampling
     from thalweg.api import Showdown as Showdown
     from thalweg.api import Showdowns as Showdowns
     from thalweg.api import Training as Training
+    from thalweg.api import compare_sampling as compare_sampling
     from thalweg.api import find_batch_size as find_batch_size
     from thalweg.api import find_lr as find_lr
     from thalweg.api import find_lrs as find_lrs
@@ -41,11 +43,13 @@ _HOME = {
     "FiniteSum": "solvers.finite_sum",
     "Plateau": "training.recipe",
     "Recipe": "training.recipe",
+    "Sampling": "api",
     "Showdown": "api",
     "Showdowns": "api",
     "Task": "tasks",
     "Training": "api",
     "analyse": "functions.analysis",
+    "compare_sampling": "api",
     "find_batch_size": "api",
     "find_lr": "api",
     "find_lrs": "api",

@@ -4,16 +4,7 @@ import json
 
 import pytest
 
-from thalweg.cli.app import main
-from thalweg.cli.sampling import sampling
-
 GIVEN = ("--lr", "all=1,32=0.3,1=0.03", "--epochs", "2", "--seeds", "2")
-
-
-@pytest.fixture(autouse=True)
-def _known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command is tested as part of the program."""
-    monkeypatch.setitem(main.commands, "sampling", sampling)
 
 
 def test_it_answers_in_words_and_a_table(call):

@@ -14,6 +14,8 @@ try:
     from thalweg.api.race import showdown as showdown
     from thalweg.api.rate import find_lr as find_lr
     from thalweg.api.rate import find_lrs as find_lrs
+    from thalweg.api.sampling import Sampling as Sampling
+    from thalweg.api.sampling import compare_sampling as compare_sampling
     from thalweg.api.several import Showdowns as Showdowns
     from thalweg.api.several import showdowns as showdowns
     from thalweg.api.single import Training as Training

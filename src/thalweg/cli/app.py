@@ -13,6 +13,7 @@ from thalweg.cli.lr import lr
 from thalweg.cli.optimizers import optimizers
 from thalweg.cli.report import report
 from thalweg.cli.runs import runs
+from thalweg.cli.sampling import sampling
 from thalweg.cli.schedules import schedules
 from thalweg.cli.showdown import showdown
 from thalweg.cli.surface import surface
@@ -72,7 +73,7 @@ def main() -> None:
 
 
 for command in (
-    *(showdown, lr, batch, train, landscape),
+    *(showdown, lr, batch, sampling, train, landscape),
     *(trace, analyse, surface),
     *(tasks, optimizers, schedules, runs, report),
 ):
