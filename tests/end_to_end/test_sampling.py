@@ -67,9 +67,3 @@ def test_what_cannot_work_is_refused_before_it_begins(call, arguments, said):
 
     assert (done.code, done.out) == (2, "")
     assert said in done.err
-
-
-def test_help_names_every_option():
-    assert {"batch_sizes_text", "samplings_text", "rates_text", "most_updates", "out"} <= {
-        p.name for p in sampling.params
-    }
