@@ -173,7 +173,7 @@ def try_update(workload: Workload, trial: Trial, how: Execution) -> None:
     through BatchNorm, a last batch of one example through it, sparse gradients) is so refused before
     anything is written.
     """
-    with isolated_random(0):
+    with torch_threads(how.threads), isolated_random(0):
         limits = workload.limits(trial)
         rates = Control(trial.recipe, limits).rates(1)
         engine = ModelEngine(workload, trial, how.root, how.device)

@@ -12,6 +12,7 @@ import numpy as np
 from thalweg.api.prepare import Prepared, TaskLike, execution, prepare
 from thalweg.api.sampling_rows import Arm, Common, Setting, arms, judged, row
 from thalweg.errors import InputError, nearest
+from thalweg.executors.threads import torch_threads
 from thalweg.finder import paths, spread
 from thalweg.finder.sampling import looked_at
 from thalweg.hyper import ABOVE_0, Integer, Interval, Real
@@ -274,7 +275,8 @@ def _variances(
     engines = {"start": ModelEngine(workload, trial, how.root, how.device)}
     if arm.name in walks:
         engines["end"] = walks[arm.name].engine
-    found = {moment: spread.spreads(engine) for moment, engine in engines.items()}
+    with torch_threads(how.threads):
+        found = {moment: spread.spreads(engine) for moment, engine in engines.items()}
     known = {moment: s for moment, s in found.items() if np.isfinite([x.measured for x in s.sizes]).all()}
     if len(known) == len(found):
         return known, []

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from small_tasks import TRAIN, batch_norm, linear, network
 from thalweg.api.sampling import Sampling, compare_sampling
@@ -167,3 +168,23 @@ def test_what_cannot_work_is_refused_in_words(options, said):
     with pytest.raises(InputError) as error:
         compared(**options)
     assert said in str(error.value)
+
+
+def test_everything_runs_on_as_many_threads_as_are_said():
+    # Small gradients on two threads wait for each other: on a busy machine twenty times as long as on one.
+    small, counts = network(), set()
+
+    def loss(model: Any, batch: Any) -> Any:
+        counts.add(torch.get_num_threads())
+        return small.loss(model, batch)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        task = dataclasses.replace(small, loss=loss)
+        compare_sampling(task, batch_sizes=["all", 5], rate=0.1, epochs=1, seeds=2, executor="serial")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+    assert counts == {1}
