@@ -20,6 +20,7 @@ from thalweg.cli.options import (
     whole,
 )
 from thalweg.errors import InputError
+from thalweg.files import refuse_unwritable
 
 
 @click.command()
@@ -102,8 +103,8 @@ def sampling(
     sizes = None if batch_sizes_text is None else batch_sizes(batch_sizes_text)
     rate = None if rates_text is None else rates(rates_text)
     limit = None if memory is None else size("--memory", memory)
-    if out is not None and (not out.strip() or Path(out).is_dir()):
-        raise InputError("--out", "name a file", repr(out), "Such as sampling.html.")
+    if out is not None:
+        refuse_unwritable("--out", Path(out))
     names = [name.strip() for name in samplings_text.split(",") if name.strip()]
 
     from thalweg.api.sampling import compare_sampling

@@ -10,6 +10,7 @@ import click
 from thalweg.cli.formula import FormulaCommand
 from thalweg.cli.options import NUMBER, WHOLE, json_option, measuring, number, print_json
 from thalweg.errors import InputError, nearest
+from thalweg.files import refuse_unwritable
 
 OPTIMIZERS: Final = "sgd,momentum,rmsprop,adam"
 
@@ -180,8 +181,8 @@ class _Asked:
             self.saddle = escape.saddle_of(chosen, self.start)
         if out is not None and Path(out).suffix != ".html":
             raise InputError("--out", "end in .html", repr(out))
-        if out is not None and Path(out).is_dir():
-            raise InputError("--out", "name a file", f"the folder {out}", "Such as surface.html.")
+        if out is not None:
+            refuse_unwritable("--out", Path(out))
 
     def _box(self, text: str | None) -> Any:
         ends = _numbers("--box", text)
