@@ -162,7 +162,7 @@ def _finite(value: Any) -> Any:
 
 
 def _n(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.6g}"
+    return "unknown" if value is None else f"{value + 0.0:.6g}"  # no -0
 
 
 def _at(point: Sequence[float]) -> str:
