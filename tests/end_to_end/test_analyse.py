@@ -5,25 +5,13 @@ from typing import Any
 
 import pytest
 
-from end_to_end.program import Done
-from thalweg.cli.analyse import analyse
-from thalweg.cli.app import Program
-
-PROGRAM = Program("thalweg", commands=[analyse])
+from end_to_end.program import Call
 
 
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Any:
+def call(call: Call) -> Call:
     """Return a function that runs the command in this process and tells how it ended."""
-
-    def run(*arguments: str) -> Done:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            PROGRAM.main(["analyse", *arguments], prog_name="thalweg")
-        said = capsys.readouterr()
-        return Done(ended.value.code, said.out, said.err)
-
-    return run
+    return lambda *arguments: call("analyse", *arguments)
 
 
 @pytest.fixture
