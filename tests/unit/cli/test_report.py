@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 import made_up
+from thalweg.cli.app import main
 from thalweg.cli.report import report
 from thalweg.errors import InputError
 from thalweg.records import Race
@@ -33,7 +34,8 @@ def keep(folder: Path, *races: Race) -> str:
 
 
 def said(*arguments: str) -> str:
-    done = CliRunner().invoke(report, arguments, catch_exceptions=False)
+    # With the settings of the program: a command remembers the names of its help from its first call.
+    done = CliRunner().invoke(report, arguments, catch_exceptions=False, **main.context_settings)
     assert done.exit_code == 0
     return done.output
 
