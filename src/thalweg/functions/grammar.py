@@ -110,7 +110,7 @@ class _Reader:
         start = max(0, at - 40)
         shown, caret = shown[start : at + 30], " " * _width(shown[start:at]) + "^"
         said = f"{got} at character {at + 1}" if at < len(self.text) else f"{got} at the end"
-        raise InputError(self.who, must, said, f"{do}\n  {shown}\n  {caret}".lstrip(" "))
+        raise InputError(self.who, must, said, f"{do} Here:\n  {shown}\n  {caret}".lstrip(" "))
 
     def _unexpected(self) -> NoReturn:
         token = self._now
