@@ -1,5 +1,6 @@
 """What to use after a race, why, and what it would take to know better."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -9,6 +10,8 @@ from thalweg.evidence.race import finals_of
 from thalweg.evidence.statistics import LEVEL, advantages
 from thalweg.evidence.summaries import Basin, basin
 from thalweg.records import Contender, Pair, Plan, Race, Recommendation, Stage, Standing, Trace, Verdict
+
+PRICE: Final = 0.01  # of the leader's mean score: the most that less memory or less care may cost
 
 
 def recommend(race: Race, schedules: Race | None = None) -> Recommendation | None:
@@ -22,9 +25,11 @@ def recommend(race: Race, schedules: Race | None = None) -> Recommendation | Non
     3. the widest `basin` of rates, to a tenth of a decade: there a rate that is a little wrong costs least;
     4. the best mean score.
 
-    Two limits keep a tie from being taken for equality. Whoever is worse than the leader by the test of this
-    pair alone (p ≤ 5 %), so that only the correction for many pairs makes it a tie, is not preferred. And
-    with fewer seeds than any decision takes, the best mean alone counts.
+    Three limits keep a tie from being taken for equality. Whoever is worse than the leader by the test of
+    this pair alone (p ≤ 5 %), so that only the correction for many pairs makes it a tie, is not preferred.
+    Nor is whoever has a mean score that is more than `PRICE` of the leader's behind: few seeds may not tell
+    that from chance, but memory and care are not worth it. And with fewer seeds than any decision takes,
+    the best mean alone counts.
 
     Arguments: `race`, with its verdict; `schedules`, a finished race of schedules under what this one
     recommends, its contenders named by their schedules: the recipe of its winner is taken; on a tie that of
@@ -124,6 +129,13 @@ def _chosen(race: Race, verdict: Verdict) -> tuple[Standing, list[str]]:
     ]
     left = [_candidate(race, s) for s in verdict.ranking if s.optimizer in verdict.tie]
     left = [c for c in left if c.name not in behind]
+    dear = {c.name: lost for c in left if (lost := _lost(leader, c.standing)) > PRICE}
+    reasons += [
+        f"{name} is not preferred: its mean is {100 * lost:.1f} % behind that of {leader.optimizer}, too "
+        "much for what may be chance."
+        for name, lost in dear.items()
+    ]
+    left = [c for c in left if c.name not in dear]
     for criterion in _CRITERIA:
         values = [criterion.value(c) for c in left]
         known = [v for v in values if v is not None]
@@ -139,6 +151,13 @@ def _chosen(race: Race, verdict: Verdict) -> tuple[Standing, list[str]]:
         _price(pair, verdict) for pair in verdict.pairs if (pair.a, pair.b) == (leader.optimizer, chosen.name)
     ]
     return chosen.standing, reasons
+
+
+def _lost(leader: Standing, other: Standing) -> float:
+    """Return how far a mean score is behind the leader's, as a share of that."""
+    if leader.score is None or other.score is None or leader.score == other.score:
+        return 0.0
+    return abs(leader.score - other.score) / abs(leader.score) if leader.score else math.inf
 
 
 def _behind(verdict: Verdict) -> dict[str, Pair]:
