@@ -129,7 +129,7 @@ def test_what_would_decide_is_said_of_the_leader_and_the_next() -> None:
 
 
 def test_what_would_decide_is_said_of_the_leader_and_whoever_is_preferred_too() -> None:
-    """Half of that, so d̄/s = 0.468; at 5 % / 3 that takes (2.39 + 0.84)²/0.468² = 48 by the normal, 51 by t."""
+    """Half of that, so d̄/s = 0.468; at 5 % / 3 it takes (2.39 + 0.84)²/0.468² = 48 by the normal, 51 by t."""
     found = of(
         race_of(
             {"adam": level(0.905, 0.005), "rmsprop": level(0.9049, -0.005), "sgd": level(0.9, -0.005)},
