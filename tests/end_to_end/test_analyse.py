@@ -28,12 +28,12 @@ def answer(call: Any) -> Any:
 
 @pytest.fixture
 def text(call: Any) -> Any:
-    """Return a function that runs the command and returns what it prints."""
+    """Return a function that runs the command and returns what it prints, in one line."""
 
     def run(*arguments: str) -> str:
         done = call(*arguments)
         assert (done.code, done.err) == (0, "")
-        return str(done.out)
+        return " ".join(done.out.split())
 
     return run
 

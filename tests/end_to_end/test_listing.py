@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from end_to_end.program import Call, contents, environment
+from end_to_end.program import Call, contents, environment, finish, start
 from thalweg import schedules
 from thalweg.rules.catalogue import CATALOGUE
 from thalweg.rules.wrappers import WRAPPERS
@@ -162,7 +162,7 @@ def test_a_narrow_terminal_gets_narrow_tables(
     call: Call, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr("thalweg.cli.table.PIPE_WIDTH", 60)
-    monkeypatch.setattr("thalweg.cli.optimizers.TEXT_WIDTH", 60)
+    monkeypatch.setattr("thalweg.cli.prose.WIDTH", 60)
 
     assert max(map(len, said(call, "optimizers", *arguments).splitlines())) <= 60
 
@@ -309,3 +309,17 @@ def test_every_command_has_help_that_names_its_options(call: Call) -> None:
         assert f"\n  {command} " in text
         assert "--json" in said(call, command, "--help")
     assert said(call, "--version").startswith("thalweg ")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+@pytest.mark.parametrize("arguments", [("--help",), ("trace", "w^2"), ("optimizers", "--json")])
+def test_an_answer_for_which_there_is_no_room_is_a_sentence(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    with open("/dev/full", "w") as full:
+        done = finish(start(tmp_path, *arguments, stdout=full))
+
+    assert (done.code, done.err) == (
+        1,
+        "thalweg: the answer could not be written: No space left on device.\n",
+    )

@@ -71,9 +71,10 @@ def test_the_answer_as_text_says_it_first_and_what_others_would_pick_last(call: 
     found = thalweg.find_lr("wine", steps=100, executor="serial")
 
     assert (done.code, done.err) == (0, "")
-    *lines, picks = done.out.splitlines()
-    assert tuple(lines) == found.sentences
-    assert picks.startswith("From the sweeps alone others would pick: steepest ")
+    sentences, picks = " ".join(done.out.splitlines()).split(" From the sweeps alone")
+    assert sentences == " ".join(found.sentences)
+    assert picks.startswith(" others would pick: steepest ")
+    assert max(map(len, done.out.splitlines())) <= 100
 
 
 def test_no_answer_is_an_answer(tmp_path: Path, call: Call) -> None:

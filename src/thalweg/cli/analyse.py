@@ -4,6 +4,7 @@ import click
 
 from thalweg.cli.formula import FormulaCommand
 from thalweg.cli.options import NUMBER, json_option, number, print_json, seed_option
+from thalweg.cli.prose import say
 from thalweg.errors import InputError
 
 
@@ -53,7 +54,8 @@ def analyse(
     if as_json:
         print_json(analysis_text.data(found))
         return
-    click.echo("\n".join(analysis_text.sentences(found)))
+    for sentence in analysis_text.sentences(found):
+        say(sentence)
 
 
 def _numbers(option: str, text: str) -> list[float]:

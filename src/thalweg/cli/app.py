@@ -1,5 +1,7 @@
 """The program `thalweg`: its commands, and how errors and Ctrl-C end."""
 
+import errno
+import os
 import sys
 from typing import Any, Final
 
@@ -23,6 +25,7 @@ from thalweg.cli.train import train
 from thalweg.errors import ThalwegError
 
 INTERRUPTED: Final = 130
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)  # files of ours say it themselves: only the answer is left
 _INTERRUPTED_SENTENCE: Final = (
     "thalweg: interrupted. What was finished is kept; the same command goes on (with --fresh it begins anew)."
 )
@@ -39,6 +42,7 @@ class Program(click.Group):
         kwargs["standalone_mode"] = False
         try:
             code = super().main(*args, **kwargs)
+            sys.stdout.flush()  # what does not fit shows now, and not when Python ends
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             code = error.exit_code
@@ -51,6 +55,13 @@ class Program(click.Group):
         except (click.Abort, KeyboardInterrupt):
             click.echo(_INTERRUPTED_SENTENCE, err=True)
             code = INTERRUPTED
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            click.echo(f"thalweg: the answer could not be written: {error.strerror}.", err=True)
+            # Python writes what is left when it ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = ThalwegError.exit_code
         sys.exit(code if isinstance(code, int) else 0)
 
 

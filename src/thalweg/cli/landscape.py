@@ -17,6 +17,7 @@ from thalweg.cli.options import (
     task_argument,
     training_options,
 )
+from thalweg.cli.prose import say
 from thalweg.cli.recipes import recipe_data, recipe_options
 from thalweg.errors import InputError
 from thalweg.files import refuse_unwritable
@@ -90,6 +91,7 @@ def landscape(
         return
     if sys.stdout.isatty():
         click.echo(report.terminal(found))
-    click.echo("\n".join([*report.sentences(found), *report.how(found)]))
+    for sentence in (*report.sentences(found), *report.how(found)):
+        say(sentence)
     if drawn:
         click.echo(f"Report: {drawn}")

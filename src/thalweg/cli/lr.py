@@ -18,6 +18,7 @@ from thalweg.cli.options import (
     wrap_option,
     wrappers,
 )
+from thalweg.cli.prose import say
 from thalweg.files import refuse_unwritable
 
 
@@ -75,9 +76,10 @@ def lr(
     for finding in found:
         if sys.stdout.isatty():
             click.echo(terminal(finding))
-        click.echo("\n".join(finding.sentences))
+        for sentence in finding.sentences:
+            say(sentence)
         known = [f"{name} {rate:.2g}" for name, rate in finding.picks.items() if rate is not None]
         if known:
-            click.echo(f"From the sweeps alone others would pick: {', '.join(known)}.")
+            say(f"From the sweeps alone others would pick: {', '.join(known)}.")
     if drawn:
         click.echo(f"Report: {drawn}")

@@ -1,16 +1,13 @@
 """`thalweg optimizers`: the methods and wrappers, a page for each, and their values in other terms."""
 
-import shutil
-import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from thalweg.cli.options import NUMBER, WHOLE, json_option, print_json, settings
+from thalweg.cli.prose import say
 from thalweg.errors import InputError
-
-TEXT_WIDTH: Final = 100  # columns that read well
 
 
 @click.command()
@@ -135,7 +132,7 @@ def _page(page: Mapping[str, Any]) -> None:
     for heading, said in _facts(page):
         _say(f"{heading}: {said}" if isinstance(said, str) else f"{heading}:")
         for sentence in () if isinstance(said, str) else said:
-            click.echo(click.wrap_text(sentence, width=_width(), initial_indent="- ", subsequent_indent="  "))
+            say(sentence, "- ", "  ")
 
 
 def _facts(page: Mapping[str, Any]) -> Iterator[tuple[str, str | list[str]]]:
@@ -183,7 +180,7 @@ def _translation(
     click.echo()
     for item in found.values:
         why = f"{item.name}: {item.why} [{item.source}]"
-        click.echo(click.wrap_text(why, width=_width(), initial_indent="- ", subsequent_indent="  "))
+        say(why, "- ", "  ")
     for note in found.notes:
         _say(note)
 
@@ -195,9 +192,5 @@ def _text(value: Any) -> str:
 
 
 def _say(text: str) -> None:
-    click.echo("\n" + click.wrap_text(text, width=_width()))
-
-
-def _width() -> int:
-    """Return the columns of text: those of a narrow terminal, or what reads well."""
-    return min(TEXT_WIDTH, shutil.get_terminal_size().columns if sys.stdout.isatty() else TEXT_WIDTH)
+    click.echo()
+    say(text)

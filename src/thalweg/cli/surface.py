@@ -9,6 +9,7 @@ import click
 
 from thalweg.cli.formula import FormulaCommand
 from thalweg.cli.options import NUMBER, WHOLE, json_option, measuring, number, print_json
+from thalweg.cli.prose import say
 from thalweg.errors import InputError, nearest
 from thalweg.files import refuse_unwritable
 
@@ -120,7 +121,8 @@ def surface(function: str | None, as_json: bool, out: str | None, **given: Any) 
     results = surface_words.results(found)
     show([column.name for column in results.columns], results.rows, right=range(1, len(results.columns)))
     click.echo()
-    click.echo("\n".join(surface_words.sentences(found, saddle, escapes)))
+    for sentence in surface_words.sentences(found, saddle, escapes):
+        say(sentence)
     click.echo(f"Page: {page}" if page else "Animated, in 3-D, as a page: add --out surface.html")
 
 

@@ -18,6 +18,7 @@ from thalweg.cli.options import (
     wrap_option,
     wrappers,
 )
+from thalweg.cli.prose import say
 from thalweg.cli.table import PIPE_WIDTH, show
 from thalweg.errors import InputError
 from thalweg.progress import Bar
@@ -178,10 +179,10 @@ def _print(found: "Trace", uncorrected: "Uncorrected | None", rows: Sequence["Ro
         click.echo("(the other steps: --every, --json)")
     click.echo()
     for sentence in found.outcome:
-        _say(sentence)
+        say(sentence)
     if uncorrected is not None:
         ones = " and ".join(f"{name} = 1" for name in uncorrected.corrections)
-        _say(f"Without bias correction ({ones}): {' '.join(uncorrected.outcome)}")
+        say(f"Without bias correction ({ones}): {' '.join(uncorrected.outcome)}")
 
 
 def _blocks(
@@ -207,8 +208,3 @@ def _blocks(
 
 def _values(hyperparameters: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} = {value}" for name, value in hyperparameters.items() if value is not False)
-
-
-def _say(text: str) -> None:
-    width = min(100, shutil.get_terminal_size().columns) if sys.stdout.isatty() else 100
-    click.echo(click.wrap_text(text, width=width))
