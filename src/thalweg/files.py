@@ -15,9 +15,13 @@ def refuse_unwritable(option: str, path: Path) -> None:
     Raises:
         InputError: it is a folder, lies below something that is none, or in one that may not be written to.
     """
-    if path.is_dir():
+    try:
+        is_folder = path.is_dir()
+        above = next(folder for folder in path.absolute().parents if folder.exists())
+    except OSError as error:  # a name that is too long, or a folder that may not be looked into
+        raise InputError(option, "name a file that can be written", error.strerror or error) from error
+    if is_folder:
         raise InputError(option, "name a file", f"the folder {path}", f"Such as {path / 'report.html'}.")
-    above = next(folder for folder in path.absolute().parents if folder.exists())
     if not above.is_dir():
         raise InputError(option, "name a file in a folder", f"{path}, where {above} is a file")
     if not os.access(above, os.W_OK | os.X_OK):

@@ -41,3 +41,9 @@ def test_content_is_replaced_whole_and_no_other_file_is_left(tmp_path: Path) -> 
 
     assert path.read_bytes() == b"new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_that_no_folder_can_hold_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        refuse_unwritable("--report", tmp_path / ("a" * 300) / "a.html")
+    assert str(error.value) == "--report must name a file that can be written; got File name too long."

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from thalweg import seeds
 from thalweg.api.prepare import TaskLike, execution, prepare, steps_of, try_update
 from thalweg.errors import InputError
 from thalweg.executors.threads import torch_threads
@@ -96,7 +97,7 @@ def loss_landscape(
     if examples is not None:
         most = Interval(1.0, float(measured_on.examples))
         Integer(None, "", most).check("examples", "the landscape", examples)
-        chosen = np.random.default_rng(seed).permutation(measured_on.examples)[:examples]
+        chosen = seeds.order(seed, 0, -2, measured_on.examples)[:examples]  # of no epoch
         measured_on = measured_on.select(np.sort(chosen))
     asked = {"epochs": epochs, "steps": steps}
     if epochs is None and steps is None:

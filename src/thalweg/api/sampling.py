@@ -138,6 +138,13 @@ def compare_sampling(
     sizes = _sizes(batch_sizes, prepared)
     rates = _rates(rate, sizes, examples)
     budget = Budget(epochs=workload.task.epochs if epochs is None else epochs)
+    if (budget.epochs or 0.0) * examples < sizes[0]:
+        raise InputError(
+            "epochs of the comparison",
+            f"make an update of the largest batch, and be at least {words.number(sizes[0] / examples)}",
+            words.number(budget.epochs),
+            "Or leave that batch size out.",
+        )
     mini = next((size for size in sizes if 1 < size < examples), sizes[0])
     wanted = [*((size, ways[0]) for size in sizes), *((mini, way) for way in ways[1:])]
     needed = {mini} if batch_sizes is None else set(sizes)
@@ -147,7 +154,9 @@ def compare_sampling(
     final = range(len(tuning), len(tuning) + seeds)
     setting = Setting(prepared, how, grid, tuning, final, memory)
     common = Common.of(made)
-    cost = sum(arm.steps * arm.seconds * (setting.trainings() + (arm.size != mini)) for arm in made)
+    cost = sum(
+        arm.steps * arm.seconds * (setting.trainings() + (arm.recipe.sampling == ways[0])) for arm in made
+    )
     rows: list[SamplingRow] = []
     walks: dict[str, paths.Walk] = {}
     with Bar(f"training, at most about {words.duration(cost)}", max(1, round(1000 * cost))) as bar:
@@ -202,15 +211,18 @@ def compare_sampling(
     return Sampling(record)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Weight:
     """Moves a bar by the time that updates take, for those of large batches take longer."""
 
     bar: Bar
     seconds: float  # of an update alone
+    rest: float = 0.0  # of a millisecond, that the bar has not been moved by
 
     def __call__(self, updates: int) -> None:
-        self.bar.advance(round(1000 * updates * self.seconds))
+        due = self.rest + 1000 * updates * self.seconds
+        self.bar.advance(int(due))
+        self.rest = due - int(due)
 
 
 def _samplings(given: Iterable[str]) -> tuple[str, ...]:
@@ -250,12 +262,13 @@ def _rates(
     if given is None:
         return {}
     if isinstance(given, Mapping):
-        found = {examples if size == ALL else int(size): value for size, value in given.items()}
-        if set(found) != set(sizes):
-            must = f"be given for each batch size: {words.listing(list(map(str, sizes)))}"
+        keys = {size: [key for key in given if (examples if key == ALL else key) == size] for size in sizes}
+        if len(given) != len(sizes) or not all(keys.values()):
+            must = f"be given for each batch size once: {words.listing(list(map(str, sizes)))}"
             raise InputError(
                 "the rates", must, f"for {words.listing(list(map(str, given)))}", "Or leave them out."
             )
+        found = {size: given[keys[size][0]] for size in sizes}
     else:
         found = dict.fromkeys(sizes, given)
     for value in found.values():

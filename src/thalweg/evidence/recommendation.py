@@ -131,8 +131,8 @@ def _chosen(race: Race, verdict: Verdict) -> tuple[Standing, list[str]]:
     left = [c for c in left if c.name not in behind]
     dear = {c.name: lost for c in left if (lost := _lost(leader, c.standing)) > PRICE}
     reasons += [
-        f"{name} is not preferred: its mean is {100 * lost:.1f} % behind that of {leader.optimizer}, too "
-        "much for what may be chance."
+        f"{name} is not preferred: its mean is {f'{100 * lost:.1f} % ' if lost < math.inf else ''}behind "
+        f"that of {leader.optimizer}, too much for what may be chance."
         for name, lost in dear.items()
     ]
     left = [c for c in left if c.name not in dear]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from thalweg import seeds
 from thalweg.errors import InputError
 
 Direction: TypeAlias = Mapping[str, Tensor]  # by the name of the parameter; what is not named stays
@@ -44,7 +45,7 @@ def random_direction(model: nn.Module, seed: int, number: int = 0, biases: bool 
     Source: Li et al., Visualizing the loss landscape of neural nets (2018), arXiv 1712.09913, section 4, with
     the biases left out as in their code.
     """
-    generator = np.random.default_rng((seed, number))
+    generator = np.random.default_rng(seeds.derive(seed, "bootstrap", number))
     direction = {}
     for name, weight in weights_of(model).items():
         # Drawn for every parameter: whether biases move does not change what the others get.

@@ -105,7 +105,7 @@ class OnBatch:
             return found
 
         with sdpa_kernel(SDPBackend.MATH):  # others know no axis of replicas
-            found = torch.vmap(one, randomness="different", chunk_size=self._at_once)(dict(stacks))
+            found = torch.vmap(one, randomness="same", chunk_size=self._at_once)(dict(stacks))
         return [x if isfinite(x) else None for x in found.double().tolist()]
 
     def alone(self, weights: Mapping[str, Tensor]) -> float:
@@ -205,10 +205,10 @@ class Losses:
             return None
         found = [float("nan") if x is None else x for x in losses]
         if not self._checked:
-            self._checked = True
             with isolated_random(0):
                 alone = self._measure.alone({n: x[0] for n, x in stacks.items()})
-            if isfinite(alone) and not abs(found[0] - alone) <= ALIKE * max(1.0, abs(alone)):
+            self._checked = isfinite(alone)  # else another stack is looked at
+            if self._checked and not abs(found[0] - alone) <= ALIKE * max(1.0, abs(alone)):
                 self.one_by_one = f"its loss in a stack is {found[0]:g}, and alone {alone:g}"
                 return None
         return found

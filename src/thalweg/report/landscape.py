@@ -109,7 +109,7 @@ def how(landscape: Landscape) -> list[str]:
     said = [
         f"Random directions are Gaussian, each of the {landscape.filters:,} filters as long as that of the "
         f"weights; {still}. Two of them have a cosine of {words.number(landscape.random.cosine, 2)}.",
-        f"The path was kept at {len(landscape.path.steps)} moments, {landscape.path_bytes / 1e6:,.1f} MB.",
+        f"The path was kept at {len(landscape.path.steps)} moments, {words.size(landscape.path_bytes)}.",
         f"{landscape.points:,} losses were measured "
         + (f"one by one: {landscape.one_by_one}." if landscape.one_by_one else "as a fleet.")
         + " The model was in evaluation mode.",

@@ -40,9 +40,9 @@ class Heights(NamedTuple):
         return [None if x is None else math.log10(x) if self.logarithmic else x for x in losses]
 
 
-def heights(plane: Plane) -> Heights:
-    """Choose heights for the losses of a plane."""
-    known = [x for row in plane.losses for x in row if x is not None]
+def heights(plane: Plane, path: Iterable[float | None] = ()) -> Heights:
+    """Choose heights for the losses of a plane, and of a path on it."""
+    known = [x for row in (*plane.losses, path) for x in row if x is not None]
     kind = scale(min(known), max(known)) if known else {"type": "linear"}
     if kind["type"] == "linear":
         return Heights(False, {})
@@ -50,8 +50,8 @@ def heights(plane: Plane) -> Heights:
     return Heights(True, {"tickvals": [math.log10(x) for x in values], "ticktext": kind["ticktext"]})
 
 
-def _contour(plane: Plane) -> go.Figure:
-    high = heights(plane)
+def _contour(plane: Plane, path: Iterable[float | None] = ()) -> go.Figure:
+    high = heights(plane, path)
     drawn = go.Figure()
     drawn.add_contour(
         x=plane.x,
@@ -71,7 +71,8 @@ def _contour(plane: Plane) -> go.Figure:
 
 def principal(landscape: Landscape) -> Picture:
     """Give the principal plane with the path on it."""
-    path, drawn = landscape.path, _contour(landscape.principal)
+    path = landscape.path
+    drawn = _contour(landscape.principal, path.loss_on_plane)
     shared = {"x": path.x, "y": path.y, "hoverinfo": "skip"}
     drawn.add_scatter(mode="lines", line={"color": EDGE, "width": 5}, **shared)
     drawn.add_scatter(
@@ -172,7 +173,7 @@ def along(landscape: Landscape) -> Picture:
 def surface(landscape: Landscape) -> Picture:
     """Give the principal plane as a surface, the path on it."""
     plane, path = landscape.principal, landscape.path
-    high = heights(plane)
+    high = heights(plane, path.loss_on_plane)
     drawn = go.Figure()
     drawn.add_surface(
         x=plane.x,

@@ -138,7 +138,7 @@ def losses(record: SamplingComparison) -> Table:
             sampling_words.loss(row.validation_loss, row.validation_interval),
             words.duration(row.update_seconds),
             words.duration(sampling_words.epoch_seconds(row)),
-            sampling_words.size(row.memory_bytes),
+            words.size(row.memory_bytes),
             ratios.get(row.name, words.ABSENT),
             f"{100 * row.coverage:.1f} %",
         )
@@ -148,7 +148,9 @@ def losses(record: SamplingComparison) -> Table:
     more = ("An update", "An epoch", "Memory", "Path ÷ distance", "Seen an epoch")
     columns = (Column("", numeric=False), *map(Column, (*names, *more)))
     after = sampling_words.epochs(record.compared_epochs)
-    said = f"Means over {words.plural(record.final_seeds, 'seed')} after {after}, with 95 % intervals."
+    known = any(row.validation_interval for row in record.rows)
+    said = f"Means over {words.plural(record.final_seeds, 'seed')} after {after}"
+    said += ", with 95 % intervals." if known else "."
     cut = [
         f"{row.name} after {sampling_words.epochs(row.epochs)}"
         for row in record.rows

@@ -24,7 +24,7 @@ def curve(row: SamplingRow, part: str) -> Curve:
 
     Seeds that diverged at the end are left out, as in the report of a race.
     """
-    ends = row.moments[-1].train if row.moments else ()
+    ends = getattr(row.moments[-1], part) if row.moments else ()
     kept = [place for place, loss in enumerate(ends) if loss is not None]
     values = np.array([[getattr(m, part)[place] for place in kept] for m in row.moments], dtype=np.float64)
     quartiles = len(kept) >= 4

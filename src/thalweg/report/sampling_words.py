@@ -1,5 +1,6 @@
 """What a comparison of batch sizes and samplings says, in sentences: the most important first."""
 
+import math
 from collections.abc import Callable, Sequence
 
 from thalweg.records import Verdict
@@ -37,18 +38,26 @@ def compared(record: SamplingComparison) -> list[SamplingRow]:
 
 
 def recommended(record: SamplingComparison) -> SamplingRow | None:
-    """Return what to take: the best batch size, and of those that tie the one whose epoch is quickest.
+    """Return what to take: the best batch size.
 
+    Of those that tie it is the one that diverged on the fewest seeds, then the one whose epoch is quickest.
     Seconds decide nothing that losses decide; among equals they are a reason to prefer one.
     """
-    rows = [row for row in compared(record) if row.validation_loss is not None]
+    rows = [row for row in compared(record) if lost(row) < record.final_seeds]
     verdict = record.sizes
     if verdict is None or not rows:
         return rows[0] if rows else None
     if verdict.winner is not None:
         return record.row(verdict.winner)
     equal = [row for row in rows if row.name in verdict.tie]
-    return min(equal, key=epoch_seconds) if equal else None
+    return min(equal or rows[:1], key=lambda row: (lost(row), epoch_seconds(row)))
+
+
+def lost(row: SamplingRow) -> int | float:
+    """Return on how many seeds a training diverged before it was compared: infinite if it was not trained."""
+    if row.equal_epochs is None:
+        return math.inf
+    return sum(x is None for x in row.equal_epochs.validation)
 
 
 def epoch_seconds(row: SamplingRow) -> float:
@@ -73,18 +82,6 @@ def loss(value: float | None, ends: tuple[float, float] | None = None) -> str:
     return f"{words.fixed(value, decimals)} {words.interval(ends, decimals)}"
 
 
-def size(bytes_: float) -> str:
-    """Write a number of bytes.
-
-    >>> size(22032.6), size(1042325.8), size(3.2e9)
-    ('22 kB', '1 MB', '3.2 GB')
-    """
-    for unit, each in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if bytes_ >= each:
-            return f"{float(f'{bytes_ / each:.2g}'):g} {unit}"
-    return f"{bytes_:.0f} bytes"
-
-
 def epochs(n: float) -> str:
     """Write a number of epochs.
 
@@ -97,9 +94,13 @@ def epochs(n: float) -> str:
 def _advice(record: SamplingComparison) -> list[str]:
     best, verdict = recommended(record), record.sizes
     if best is None:
-        return ["No batch size could be trained: every rate that was tried diverged."]
+        which = "that can be compared " if any(short(record, row) for row in of_sizes(record)) else ""
+        how = "that was tried" if record.grid else "that was given"
+        return [f"No batch size {which}could be trained: every rate {how} diverged."]
     end = best.equal_epochs.epochs if best.equal_epochs else 0.0
-    reached = f"validation loss {loss(best.validation_loss, best.validation_interval)} after {epochs(end)}"
+    reached = f"validation loss {_validation(best)} after {epochs(end)}"
+    if lost(best):
+        reached = f"it diverged on {lost(best)} of {words.plural(record.final_seeds, 'seed')}"
     if verdict is None:
         return [f"{best.name.capitalize()} has no other to be compared with: {reached}."]
     if verdict.seeds < verdict.seeds_needed:
@@ -107,25 +108,30 @@ def _advice(record: SamplingComparison) -> list[str]:
             f"{verdict.seeds} seeds cannot tell {len(verdict.ranking)} batch sizes apart: it takes at least "
             f"{verdict.seeds_needed}. So far: {_listed(compared(record), _validation)}."
         ]
+    losses = _said("Validation loss", compared(record), _validation)
     if verdict.winner is not None:
         others = [row.name for row in compared(record) if row is not best]
-        return [
-            f"Take {best.name}: {reached}, better than {words.listing(others)} over {verdict.seeds} seeds.",
-            _said("Validation loss", compared(record), _validation),
-        ]
+        better = f"better than {words.listing(others)} over {verdict.seeds} seeds"
+        return [f"Take {best.name}: {reached}, {better}.", losses]
     rivals = [record.row(name) for name in verdict.tie if name != best.name]
-    times = [epoch_seconds(row) / epoch_seconds(best) for row in rivals]
-    slower = f"{words.number(min(times), 2)} times" if len(times) == 1 else "longer, at least "
-    if len(times) > 1:
-        slower += f"{words.number(min(times), 2)} times as long"
-    else:
-        slower += " as long"
-    return [
-        f"Take {best.name}: {reached}. What sets it apart from {words.listing([r.name for r in rivals])} may "
-        f"be chance ({verdict.seeds} seeds), and an epoch of {'that' if len(rivals) == 1 else 'those'} takes "
-        f"{slower} here.",
-        _said("Validation loss", compared(record), _validation),
-    ]
+    if not rivals:
+        return [f"Take {best.name}: {reached}.", losses]
+    return [f"Take {best.name}: {reached}. {_tie(rivals, best, verdict.seeds)}", losses]
+
+
+def _tie(rivals: Sequence[SamplingRow], best: SamplingRow, seeds: int) -> str:
+    """Say with whom the best one ties, and why it is preferred."""
+    said = f"What sets it apart from {words.listing([r.name for r in rivals])} may be chance ({seeds} seeds)"
+    unsafe = [row for row in rivals if lost(row) > lost(best)]
+    times = [epoch_seconds(row) / epoch_seconds(best) for row in rivals if row not in unsafe]
+    if unsafe:
+        said += f", and {words.listing([row.name for row in unsafe])} diverged on more of them"
+    if times:
+        which = "that" if len(times) == 1 else "those"
+        least = "" if len(times) == 1 else "longer, at least "
+        named = f" of {which}" if not unsafe else " of the rest"
+        said += f", and an epoch{named} takes {least}{words.number(min(times), 2)} times as long here"
+    return said + "."
 
 
 def _validation(row: SamplingRow) -> str:
@@ -135,9 +141,10 @@ def _validation(row: SamplingRow) -> str:
 def _updates(record: SamplingComparison) -> list[str]:
     rows = of_sizes(record)
     counts = _listed(rows, lambda row: f"{row.updates_per_epoch:,}")
+    seen = "draws N examples" if rows[0].sampling == WITH_REPLACEMENT else "sees all examples"
     return [
-        f"Updates of an epoch, ⌈N/B⌉ with N = {record.examples:,}: {counts}. Every epoch sees all examples; "
-        "what differs is how often the weights move meanwhile."
+        f"Updates of an epoch, ⌈N/B⌉ with N = {record.examples:,}: {counts}. Every epoch {seen}; what "
+        "differs is how often the weights move meanwhile."
     ]
 
 
@@ -146,7 +153,7 @@ def _costs(record: SamplingComparison) -> list[str]:
     return [
         _said("An epoch takes", rows, lambda row: words.duration(epoch_seconds(row)))[:-1]
         + "; an update needs "
-        + _listed(rows, lambda row: size(row.memory_bytes))
+        + _listed(rows, lambda row: words.size(row.memory_bytes))
         + " of memory beside the data."
     ]
 
@@ -192,11 +199,12 @@ def _noise(record: SamplingComparison) -> list[str]:
 
 
 def _path(record: SamplingComparison) -> list[str]:
-    if len(record.paths) < 2:
+    walked = [path for path in record.paths if len(path.x) > 1]  # the others diverged at once
+    if len(walked) < 2:
         return []
     part = {row.name: f" ({epochs(row.epochs)})" for row in record.rows if short(record, row)}
     said = words.listing(
-        [f"{path.name} {words.number(path.ratio)}{part.get(path.name, '')}" for path in record.paths]
+        [f"{path.name} {words.number(path.ratio)}{part.get(path.name, '')}" for path in walked]
     )
     return [
         f"Over {epochs(record.compared_epochs)} the weights walk so many times the distance from start to "
@@ -238,8 +246,8 @@ def _coverage(record: SamplingComparison) -> list[str]:
         return []
     row = again[0]
     return [
-        f"With replacement an epoch shows {100 * row.coverage:.1f} % of the examples, others twice or more "
-        f"(1 − (1 − 1/N)ᴺ is {100 * row.coverage_expected:.1f} %); without, all of them once."
+        f"With replacement an epoch shows {100 * row.coverage:.1f} % of the examples, some of them twice or "
+        f"more (1 − (1 − 1/N)ᴺ is {100 * row.coverage_expected:.1f} %); without, all of them once."
     ]
 
 
@@ -274,10 +282,9 @@ def _limits(record: SamplingComparison) -> list[str]:
     ]
     seeds = words.plural(record.final_seeds, "seed")
     for row in record.rows:
-        lost = sum(x is None for x in row.equal_epochs.validation) if row.equal_epochs else 0
-        if lost:
+        if row.equal_epochs is not None and lost(row):
             said.append(
-                f"{_cap(row.name)} diverged on {lost} of {seeds}, which counts as worse than any loss."
+                f"{_cap(row.name)} diverged on {lost(row)} of {seeds}, which counts as worse than any loss."
             )
     return [*said, *record.left_out]
 

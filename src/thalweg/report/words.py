@@ -130,6 +130,18 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes} min"
 
 
+def size(bytes_: float) -> str:
+    """Write a number of bytes.
+
+    >>> size(22032.6), size(1042325.8), size(3.2e9)
+    ('22 kB', '1 MB', '3.2 GB')
+    """
+    for unit, each in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if bytes_ >= each:
+            return f"{float(f'{bytes_ / each:.2g}'):g} {unit}"
+    return f"{bytes_:.0f} bytes"
+
+
 def count(n: int) -> str:
     """Write a small number as a word.
 

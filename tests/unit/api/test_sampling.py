@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from small_tasks import TRAIN, batch_norm, linear, network
-from thalweg.api.sampling import Sampling, compare_sampling
+from thalweg.api.sampling import Sampling, _Weight, compare_sampling
 from thalweg.errors import InputError
 from thalweg.records.sampling import IN_ORDER, SHUFFLED, WITH_REPLACEMENT, SamplingRow
 
@@ -155,7 +155,14 @@ def test_answer_as_json_holds_every_number(found):
         ({"samplings": ["sorted"]}, "the samplings must be among shuffled, in order and with replacement"),
         ({"samplings": []}, "the samplings must be at least one"),
         ({"rate": -1.0}, "rate of the comparison must be"),
-        ({"rate": {5: 0.1}}, "the rates must be given for each batch size: 22, 5 and 1; got for 5"),
+        ({"rate": {5: 0.1}}, "the rates must be given for each batch size once: 22, 5 and 1; got for 5"),
+        ({"rate": {**RATES, TRAIN: 0.5}}, "once: 22, 5 and 1; got for all, 5, 1 and 22"),
+        ({"rate": {**RATES, "x": 0.1}}, "once: 22, 5 and 1; got for all, 5, 1 and x"),
+        ({"rate": {"all": 0.1, "x": 0.1, 1: 0.1}}, "once: 22, 5 and 1; got for all, x and 1"),
+        (
+            {"epochs": 0.3},
+            "epochs of the comparison must make an update of the largest batch, and be at least 1",
+        ),
         ({"seeds": 0}, "seeds of the comparison must be"),
         ({"most_updates": 0}, "most_updates of the comparison must be"),
         ({"executor": "processes"}, "the executor must be one of auto, serial, fleet"),
@@ -168,6 +175,20 @@ def test_what_cannot_work_is_refused_in_words(options, said):
     with pytest.raises(InputError) as error:
         compared(**options)
     assert said in str(error.value)
+
+
+def test_a_bar_comes_to_its_end_where_an_update_takes_less_than_what_it_counts_in():
+    seen: list[int] = []
+
+    class Counting:
+        def advance(self, count: int) -> None:
+            seen.append(count)
+
+    weight = _Weight(Counting(), 0.0003)  # milliseconds are counted
+    for _ in range(1000):
+        weight(1)
+
+    assert sum(seen) in (299, 300)  # the last part of one may be left
 
 
 def test_everything_runs_on_as_many_threads_as_are_said():

@@ -216,6 +216,17 @@ def test_what_ties_far_behind_the_leader_is_not_preferred_for_its_memory() -> No
     )
 
 
+def test_behind_a_mean_of_nothing_no_share_is_named() -> None:
+    """A share of 0 is no number; what comes close to it by chance alone is far behind all the same."""
+    race = race_of({"adam": [0.01, -0.01] * 4, "sgd": [-0.01, 0.005] * 4}, state={"adam": 8.0, "sgd": 4.0})
+    found = of(race)
+
+    assert (found.contender, race.verdict.ranking[0].score) == ("adam", 0.0)
+    assert "sgd is not preferred: its mean is behind that of adam, too much for what may be chance." in (
+        found.reasons
+    )
+
+
 def test_with_too_few_seeds_the_best_mean_is_preferred() -> None:
     found = of(race_of({"sgd": [0.5, 0.6, 0.5], "adam": [0.9, 0.9, 0.9]}, state={"adam": 8.0}))
 

@@ -144,6 +144,41 @@ def test_a_stack_that_computes_something_else_is_not_believed() -> None:
     assert found == pytest.approx([by_hand(model, given, [])] * 2, rel=1e-6)
 
 
+def test_the_first_stack_whose_loss_is_finite_is_compared_with_that_alone() -> None:
+    model = nn.Linear(1, 1, bias=False)
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        stacked = torch._C._functorch.is_batchedtensor(model.weight)  # in a stack it is another function
+        found: Tensor = 1 / (model.weight - 1).abs().sum().floor() + stacked
+        return found
+
+    with torch.no_grad():
+        model.weight.fill_(1.0)
+    losses = Losses(model, OnBatch(loss, model, (torch.ones(1, 1),)))
+
+    at = weights_of(model)
+    assert np.isnan(losses.around(at, [{"weight": torch.ones(1, 1)}], [[0.0], [0.5]])).all()
+    assert losses.around(at, [{"weight": torch.ones(1, 1)}], [[1.0], [2.0]]) == [1.0, 0.5]
+    assert losses.one_by_one == "its loss in a stack is 2, and alone 1"
+
+
+def test_random_numbers_of_the_loss_are_the_same_in_a_stack_and_alone() -> None:
+    model = nn.Linear(1, 1, bias=False)
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        return model.weight.sum() + torch.randn(())
+
+    place = [[0.0], [0.5], [1.0]]
+    found = [
+        Losses(model, OnBatch(loss, model, (torch.ones(1, 1),)), fleet).around(
+            weights_of(model), [{"weight": torch.ones(1, 1)}], place
+        )
+        for fleet in (True, False)
+    ]
+
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
+
+
 def test_a_loss_that_is_not_finite_is_nan_and_the_others_are_right() -> None:
     model = nn.Linear(1, 1, bias=False)
     nn.init.constant_(model.weight, 1.0)

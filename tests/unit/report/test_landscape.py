@@ -173,6 +173,15 @@ def test_a_loss_below_0_is_no_logarithm() -> None:
     assert not figures.heights(low).logarithmic
 
 
+def test_a_path_that_leaves_the_logarithms_takes_the_plane_with_it() -> None:
+    deep = with_path(loss_on_plane=(1.2, 0.5, 0.0, -0.1))
+    deep = dataclasses.replace(deep, principal=plane(100.0))
+
+    assert figures.heights(deep.principal).logarithmic
+    assert json.loads(figures.surface(deep).data)["data"][1]["z"] == [1.2, 0.5, 0.0, -0.1]
+    assert report.html(deep)
+
+
 def test_the_terminal_draws_lowest_median_and_highest_within_its_width() -> None:
     drawn = report.terminal(landscape(), width=60, height=9).splitlines()
 

@@ -145,6 +145,60 @@ def test_among_those_that_tie_the_quickest_is_preferred_and_the_tie_admitted():
     )
 
 
+def some_lost(made: SamplingRow, seeds: int) -> SamplingRow:
+    """A row that diverged on the first seeds: their losses end at none, and there is no mean."""
+    none = (None,) * seeds
+    moments = [
+        dataclasses.replace(m, train=(*none, *m.train[seeds:]), validation=(*none, *m.validation[seeds:]))
+        for m in made.moments
+    ]
+    return dataclasses.replace(
+        made,
+        moments=tuple(moments),
+        equal_epochs=moments[-1],
+        train_loss=None,
+        train_interval=None,
+        validation_loss=None,
+        validation_interval=None,
+    )
+
+
+def test_a_quicker_rival_that_diverged_more_often_is_not_preferred():
+    quick = some_lost(row("full batch", N, SHUFFLED, 0.1), 1)
+    made = record(quick, row("batch 10", 10, SHUFFLED, 0.1))
+
+    assert set(made.sizes.tie) == {"full batch", "batch 10"}
+    assert sampling_words.recommended(made).name == "batch 10"
+    assert sampling_words.sentences(made)[0].endswith(
+        "What sets it apart from full batch may be chance (8 seeds), and full batch diverged on more of them."
+    )
+
+
+def test_where_each_lost_a_seed_the_one_that_is_taken_says_so():
+    rows = [some_lost(row(f"batch {b}", b, SHUFFLED, 0.1), 1) for b in (10, 1)]
+    made = record(*rows, paths=())
+    text = sampling_words.sentences(made)
+
+    assert text[0].startswith("Take batch 10: it diverged on 1 of 8 seeds.")
+    assert "with 95 % intervals" not in sampling.losses(made).caption
+    assert sampling.html(made)
+
+
+def test_what_diverged_on_every_seed_is_not_recommended():
+    rows = [some_lost(row(f"batch {b}", b, SHUFFLED, 0.1), SEEDS) for b in (10, 1)]
+
+    assert sampling_words.recommended(record(*rows)) is None
+    assert sampling_words.sentences(record(*rows))[0] == (
+        "No batch size could be trained: every rate that was tried diverged."
+    )
+    assert sampling_words.sentences(record(*rows, grid=()))[0].endswith("every rate that was given diverged.")
+
+
+def test_a_path_of_one_point_has_no_length_to_be_compared():
+    one = WeightPath("full batch", (0.0,), (0.0,), 0.0, 0.0, 0.0)
+    assert "walk so many times" not in said(paths=(one, record().paths[1]))
+
+
 def test_updates_of_an_epoch_costs_noise_and_path_are_said():
     text = said()
 
