@@ -8,6 +8,9 @@ by the traces themselves (a median over the run); of processes by as many as wor
 from _fleet_work import Job, cores, job_of_this_process, report  # first: it starts the clock
 
 # isort: split
+from thalweg.api.prepare import execution, prepare  # before torch, as the program does
+
+# isort: split
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +19,6 @@ from typing import Any
 
 from _fleet_models import task
 
-from thalweg.api.prepare import execution, prepare
 from thalweg.executors.auto import EXECUTORS, choose
 from thalweg.records import Stage, Trace
 from thalweg.training.control import Control

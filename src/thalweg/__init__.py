@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from thalweg import optim as optim
     from thalweg import reference as reference
     from thalweg import schedules as schedules
-    from thalweg.api import BatchSize as BatchSize
-    from thalweg.api import Sampling as Sampling
-    from thalweg.api import Showdown as Showdown
-    from thalweg.api import Showdowns as Showdowns
-    from thalweg.api import Training as Training
-    from thalweg.api import compare_sampling as compare_sampling
-    from thalweg.api import find_batch_size as find_batch_size
-    from thalweg.api import find_lr as find_lr
-    from thalweg.api import find_lrs as find_lrs
-    from thalweg.api import loss_landscape as loss_landscape
-    from thalweg.api import showdown as showdown
-    from thalweg.api import showdowns as showdowns
-    from thalweg.api import train as train
+    from thalweg.api.batch import BatchSize as BatchSize
+    from thalweg.api.batch import find_batch_size as find_batch_size
+    from thalweg.api.landscape import loss_landscape as loss_landscape
+    from thalweg.api.race import Showdown as Showdown
+    from thalweg.api.race import showdown as showdown
+    from thalweg.api.rate import find_lr as find_lr
+    from thalweg.api.rate import find_lrs as find_lrs
+    from thalweg.api.sampling import Sampling as Sampling
+    from thalweg.api.sampling import compare_sampling as compare_sampling
+    from thalweg.api.several import Showdowns as Showdowns
+    from thalweg.api.several import showdowns as showdowns
+    from thalweg.api.single import Training as Training
+    from thalweg.api.single import train as train
     from thalweg.finder.probe import probe_lr as probe_lr
     from thalweg.functions.analysis import analyse as analyse
     from thalweg.functions.expression import parse as parse
@@ -39,29 +39,29 @@ if TYPE_CHECKING:
 
 _MODULES = ("optim", "reference", "schedules")
 _HOME = {
-    "BatchSize": "api",
+    "BatchSize": "api.batch",
     "FiniteSum": "solvers.finite_sum",
     "Plateau": "training.recipe",
     "Recipe": "training.recipe",
-    "Sampling": "api",
-    "Showdown": "api",
-    "Showdowns": "api",
+    "Sampling": "api.sampling",
+    "Showdown": "api.race",
+    "Showdowns": "api.several",
     "Task": "tasks",
-    "Training": "api",
+    "Training": "api.single",
     "analyse": "functions.analysis",
-    "compare_sampling": "api",
-    "find_batch_size": "api",
-    "find_lr": "api",
-    "find_lrs": "api",
+    "compare_sampling": "api.sampling",
+    "find_batch_size": "api.batch",
+    "find_lr": "api.rate",
+    "find_lrs": "api.rate",
     "load_task": "tasks",
-    "loss_landscape": "api",
+    "loss_landscape": "api.landscape",
     "minimize": "solvers.minimize",
     "parse": "functions.expression",
     "probe_lr": "finder.probe",
-    "showdown": "api",
-    "showdowns": "api",
+    "showdown": "api.race",
+    "showdowns": "api.several",
     "trace": "functions.trace",
-    "train": "api",
+    "train": "api.single",
     "translate": "rules.translate",
 }
 

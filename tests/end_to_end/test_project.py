@@ -31,6 +31,26 @@ def test_the_command_line_starts_without_torch(module: str) -> None:
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.parametrize(
+    ("before", "frozen"), [("", True), ("import torch", False), ("import gc; gc.disable()", True)]
+)
+def test_objects_of_torch_are_not_looked_through_for_garbage_unless_a_person_had_them_before(
+    before: str, frozen: bool
+) -> None:
+    code = f"""
+{before}
+import gc
+enabled = gc.isenabled()
+import thalweg
+thalweg.train
+assert gc.isenabled() == enabled
+print(gc.get_freeze_count() > 100_000)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == f"{frozen}\n"
+
+
 def test_files_have_a_readable_size() -> None:
     source = ROOT / "src" / "thalweg"
     lengths = {

@@ -15,7 +15,7 @@ import thalweg
 from end_to_end.program import contents
 from small_tasks import batch_norm, linear, logistic, network, numbers
 from thalweg import Recipe, schedules
-from thalweg.api import Showdown
+from thalweg.api.race import Showdown
 from thalweg.errors import InputError
 from thalweg.racing.plan import finder_rates, finder_steps, start_of
 from thalweg.racing.rates import QUARTER, Grid

@@ -137,19 +137,20 @@ def showdown(
 
     from rich.console import Console
 
-    from thalweg import api, report
+    from thalweg import report
+    from thalweg.api import race, several
 
     options |= {"recipe": recipe, "out": out, "command": as_typed()}
     with answer_only():
-        result: api.Showdown | api.Showdowns
+        result: race.Showdown | several.Showdowns
         if len(tasks) > 1:
-            result = api.showdowns(tasks, names, **options)
+            result = several.showdowns(tasks, names, **options)
         else:
-            result = api.showdown(tasks[0] if tasks else None, names, **options)
+            result = race.showdown(tasks[0] if tasks else None, names, **options)
     if as_json:
         print_json(result.to_json())
     elif sys.stdout.isatty():
-        if isinstance(result, api.Showdowns):
+        if isinstance(result, several.Showdowns):
             for one in result.results:
                 click.echo(f"{one.race.plan.task}\n")
                 Console().print(report.render(one.race, schedules=one.schedules))

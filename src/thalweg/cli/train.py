@@ -51,12 +51,12 @@ def train(
     """
     size = batch_size(options.pop("batch_size"))
 
-    from thalweg import api
+    from thalweg.api import single
     from thalweg.records import to_data
 
     data = recipe_data(recipe_file, optimizer, rate, schedule_text, settings, wrap, size)
     with answer_only():
-        result = api.train(task, data, **options)
+        result = single.train(task, data, **options)
     if as_json:
         print_json({**to_data(result.trace), "folder": str(result.folder)})
     else:
