@@ -99,7 +99,7 @@ def analyse(
     places = np.vstack([filled(box, 512), *[np.array([point.at]) for point in found.points]])
     convex, witness = convexity(f, form, places)
     concave = _is_concave(f, form)
-    smooth = smoothness(f, form, form_of(f, within=dict.fromkeys(f.variables, within)))
+    smooth = smoothness(f, form, form_of(f, within=dict.fromkeys(f.variables, within)), places)
     strong = strength(f, form)
     values = f(places)
     points = tuple(placed(point, found, form, convex, concave, value_range(values)) for point in found.points)

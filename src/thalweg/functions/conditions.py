@@ -105,13 +105,15 @@ def conditions_of(
     if smooth.where == "everywhere":
         lipschitz = Decision(True, constant)
     elif smooth.refuted:
-        lipschitz = Decision(False, "the Hessian of a polynomial of higher degree than 2 has no bound")
+        lipschitz = Decision(False, smooth.refuted)
     else:
         lipschitz = Decision(None, "no bound of the Hessian was shown")
     if smooth.where == "in the box":
         lipschitz = replace(lipschitz, why=f"{lipschitz.why}; in the box {constant}")
     below = Decision(None, "no L is known for all points")
-    if rate is None:
+    if smooth.refuted:
+        below = Decision(False, "no L holds for all points")
+    elif rate is None:
         below = Decision(None, "no rate was given")
     elif smooth.where == "everywhere" and smooth.value is not None:
         limit = 2 / smooth.value if smooth.value else math.inf

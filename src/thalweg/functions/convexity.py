@@ -22,6 +22,8 @@ from thalweg.functions.roots import MAX_DEGREE, is_semidefinite, real_roots
 
 MAX_PARTS: Final = 20_000  # different parts of all second derivatives together
 _PAIRS: Final = 4096
+_STRETCHES: Final = 512
+_HALVINGS: Final = 36  # what is left of a stretch is 1e-11 of it
 _STEPS: Final = (1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4)
 
 
@@ -69,13 +71,14 @@ class Witness:
 class Smoothness:
     """A number L with ‖∇f(x) − ∇f(y)‖ ≤ L·‖x − y‖; None where none is known.
 
-    where: "everywhere", "in the box", or "nowhere". exact: no smaller number would do.
+    where: "everywhere", "in the box", or "nowhere". exact: no smaller number would do. refuted: why no number
+    that would be of use holds for all points; empty where that was not shown.
     """
 
     value: float | None
     where: str
     exact: bool
-    refuted: bool = False  # there is no such number for all points
+    refuted: str = ""
 
 
 def parts_of(expression: Expression) -> int:
@@ -179,15 +182,25 @@ def strength(expression: Expression, form: Form) -> float:
     return max(0.0, form.curvature[0]) if form.value.smooth and math.isfinite(form.curvature[0]) else 0.0
 
 
-def smoothness(expression: Expression, form: Form, in_box: Form) -> Smoothness:
+def smoothness(expression: Expression, form: Form, in_box: Form, places: Points) -> Smoothness:
     """Return the Lipschitz constant of the gradient, or a bound of it.
 
+    Args:
+        expression: a function with one value.
+        form: what its form shows everywhere.
+        in_box: what it shows where is searched.
+        places: between which to look for a jump of the slope.
+
     >>> from thalweg.functions.expression import parse
-    >>> f = parse("w1^2 + 25*w2^2")
-    >>> smoothness(f, form_of(f, Normal()), form_of(f))
-    Smoothness(value=50.0, where='everywhere', exact=True, refuted=False)
+    >>> f, places = parse("w1^2 + 25*w2^2"), np.ones((1, 2))
+    >>> smoothness(f, form_of(f, Normal()), form_of(f), places)
+    Smoothness(value=50.0, where='everywhere', exact=True, refuted='')
     """
-    refuted = form.degree is not None and form.degree > 2
+    refuted = ""
+    if form.degree is not None and form.degree > 2:
+        refuted = "the Hessian of a polynomial of higher degree than 2 has no bound"
+    elif not form.value.smooth:
+        refuted = _jump(expression, places)
     if form.polynomial is not None and not refuted:
         hessian, _ = hessian_of(form.polynomial, len(expression.variables))
         sizes = [abs(x) for x in spectrum(_floats(hessian))]
@@ -197,6 +210,44 @@ def smoothness(expression: Expression, form: Form, in_box: Form) -> Smoothness:
         if found.value.smooth and math.isfinite(bound):
             return Smoothness(bound, where, False, refuted)
     return Smoothness(None, "nowhere", False, refuted)
+
+
+def _jump(expression: Expression, places: Points) -> str:
+    """Say where the slope changes by much within a step of rounding; empty: nowhere that was seen.
+
+    Of each of many stretches the half is kept in which the slope changes more, again and again. Where there
+    is an L the change shrinks with the stretch; at a jump it stays, where a root ends it shrinks less.
+    """
+    pairs = np.random.default_rng(0).integers(len(places), size=(2, _STRETCHES))
+    a, b = places[pairs[0]], places[pairs[1]]
+
+    def size(vectors: Points) -> Points:
+        return np.asarray(np.linalg.norm(vectors, axis=1))
+
+    def halved(times: int) -> Points:
+        """Halve the stretches, and return by how much the slope changes on what is left of each."""
+        nonlocal a, b
+        for _ in range(times):
+            middle = (a + b) / 2
+            first, between, last = (expression.slope(x) for x in (a, middle, b))
+            nearer = (size(between - first) >= size(last - between))[:, None]
+            a, b = np.where(nearer, a, middle), np.where(nearer, middle, b)
+        return size(expression.slope(b) - expression.slope(a))
+
+    with np.errstate(all="ignore"):
+        before, change, apart = halved(_HALVINGS - 10), halved(10), size(b - a)
+        slopes = np.abs([expression.slope(a), expression.slope(b)]).max(axis=(0, 2))
+        stays = (change > before / 2**7) & (change > 1e-6 * slopes)  # less is rounding
+        needed = np.where(stays & np.isfinite(expression(a) + expression(b)), change / apart, 0.0)
+    most = int(np.nanargmax(needed))
+    if not 0 < needed[most] < math.inf:
+        return ""
+    where = ", ".join(f"{round(x, 9) + 0.0:.4g}" for x in b[most].tolist())
+    where = where if len(b[most]) == 1 else f"({where})"
+    return (
+        f"near {where} the gradient changes by {change[most]:.3g} within {apart[most]:.1g}: L would be above "
+        f"{needed[most]:.1g}"
+    )
 
 
 def _floats(matrix: Sequence[Sequence[Fraction]]) -> Points:

@@ -141,6 +141,43 @@ def test_the_smoothness_constant_is_exact_a_bound_or_of_the_box() -> None:
     assert constant("abs(x)") == (None, "nowhere", False)
 
 
+def l_smooth(formula: str) -> tuple[bool | None, str]:
+    decision = dict(analyse(formula).conditions)["L-smooth"]
+    return decision.holds, decision.why
+
+
+@pytest.mark.parametrize(
+    ("formula", "jump"),
+    [
+        *(("abs(w)", 2), ("abs(w - 1) + w^2", 2), ("1e-8*abs(w)", 2e-8), ("max(x, y) + x^2", 2**0.5)),
+        ("abs(w - 0.3)*abs(w + 0.3)", 1.2),
+    ],
+)
+def test_a_jump_of_the_slope_is_found_and_no_constant_is_left(formula: str, jump: float) -> None:
+    holds, why = l_smooth(formula)
+
+    assert holds is False
+    assert f"the gradient changes by {jump:.3g} within " in why
+    assert dict(analyse(formula).conditions)["rate below 2/L"].holds is False
+
+
+@pytest.mark.parametrize("formula", ["sqrt(abs(w))", "w^(3/2)", "abs(w)^1.5"])
+def test_a_slope_that_grows_like_a_root_has_no_constant_either(formula: str) -> None:
+    assert l_smooth(formula)[0] is False
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        *("abs(w)^2", "sign(w)*w^2", "max(w, 0)^2"),  # L = 2, though there are kinks in the formula
+        "atan(1000*w)*abs(w)",  # L is some thousands, in a narrow place
+        *("abs(x)*0 + sin(x)", "max(1e9*w, 1e9*w - 1)"),  # linear, with large numbers
+    ],
+)
+def test_kinks_in_a_formula_alone_refute_no_constant(formula: str) -> None:
+    assert l_smooth(formula)[0] is not False
+
+
 def test_what_is_not_defined_everywhere_is_no_polynomial() -> None:
     found = analyse("4*y^2 + x*((y - 1)/x)")
 
