@@ -154,7 +154,7 @@ def _fleets(
     allowed = SHARE * available() if memory is None else memory
     most = len(trials)
     with torch_threads(small.threads):
-        each = taken(workload, few, small) / len(few)  # what is taken once is counted with every replica
+        each = max(taken(workload, few, small)) / len(few)  # what is taken once is counted with every replica
         takes = footprint(workload, few, small) if most * each > allowed else None
     if takes is not None:
         most = min(most, takes.most(allowed))

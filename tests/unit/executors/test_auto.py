@@ -165,7 +165,7 @@ def foretold(work: Workload, trials: Sequence[Trial]) -> Footprint:
 def test_a_wave_stays_within_the_memory_that_it_may_take(task: Any, replicas: float) -> None:
     work, trials = workload(task()), asked(seeds=12)
     takes = foretold(work, trials)
-    memory = takes.fixed + replicas * takes.replica
+    memory = max(line.fixed + replicas * line.replica for line in takes)
 
     found = choose(work, trials, asked_for("fleet"), LONG, memory=memory)
 

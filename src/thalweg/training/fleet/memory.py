@@ -21,27 +21,31 @@ SMALL = 2, 4  # replicas of the fleets that are measured, for each kind of trial
 HOLES = 1.12  # times what tensors take is what a process takes: the allocator's holes, scratch of libraries
 
 
-class Footprint(NamedTuple):
-    """Bytes that a fleet takes beside the data: a + b·K for K replicas."""
+class Line(NamedTuple):
+    """Bytes that K replicas take in one phase of their training: a + b·K."""
 
     fixed: float
     replica: float
 
-    def of(self, replicas: int) -> float:
-        """Return the bytes that so many replicas take at most.
 
-        >>> Footprint(100.0, 10.0).of(5)
-        150.0
-        """
-        return self.fixed + self.replica * replicas
+class Footprint(NamedTuple):
+    """Bytes that a fleet takes beside the data: what takes most, which of few replicas may be another phase.
+
+    >>> takes = Footprint(Line(100.0, 10.0), Line(130.0, 2.0))
+    >>> takes.of(1), takes.of(5), takes.most(159.0)
+    (132.0, 150.0, 5)
+    """
+
+    updating: Line
+    measuring: Line
+
+    def of(self, replicas: int) -> float:
+        """Return the bytes that so many replicas take at most."""
+        return max(line.fixed + line.replica * replicas for line in self)
 
     def most(self, allowed: float) -> int:
-        """Return how many replicas stay within so many bytes.
-
-        >>> Footprint(100.0, 10.0).most(159.0)
-        5
-        """
-        return max(0, int((allowed - self.fixed) // self.replica))
+        """Return how many replicas stay within so many bytes."""
+        return max(0, min(int((allowed - line.fixed) // line.replica) for line in self))
 
 
 class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -103,9 +107,11 @@ def footprint(workload: Workload, trials: Sequence[Trial], execution: Execution)
     """
     # Each of another seed, and so with a batch of its own: at most.
     small = [[replace(t, seed=place) for place, t in enumerate([*trials] * times)] for times in SMALL]
-    few, more = (taken(workload, fleet, execution) for fleet in small)
-    replica = (more - few) / (SMALL[1] - SMALL[0]) / len(trials)
-    return Footprint(max(0.0, few - SMALL[0] * len(trials) * replica), replica)
+    lines = []
+    for few, more in zip(*(taken(workload, fleet, execution) for fleet in small), strict=True):
+        replica = (more - few) / (SMALL[1] - SMALL[0]) / len(trials)
+        lines.append(Line(max(0.0, few - SMALL[0] * len(trials) * replica), replica))
+    return Footprint(*lines)
 
 
 def available() -> float:
@@ -121,19 +127,23 @@ def available() -> float:
     return min(found)
 
 
-def taken(workload: Workload, trials: Sequence[Trial], execution: Execution) -> float:
-    """Measure the bytes that one fleet takes: stacks, states, and what an update and a measurement make."""
+def taken(workload: Workload, trials: Sequence[Trial], execution: Execution) -> tuple[float, float]:
+    """Measure the bytes of one fleet: stacks and states, with what updates make, and what measuring makes."""
     with isolated_random(0):
         engine = FleetEngine(workload, trials, execution.root, execution.device, execution.threads)
 
-        def compute() -> None:
-            for step in sorted(
-                {0, workload.limits(trials[0]).steps_per_epoch - 1}
-            ):  # the last batch may be short
+        def update() -> None:
+            for step in sorted({0, workload.limits(trials[0]).steps_per_epoch - 1}):  # the last may be short
                 engine.update([Updates(row, step, [0.0]) for row in range(len(trials))])
+
+        def measure() -> None:
             engine.measure(range(len(trials)), workload.data.validation)
 
-        compute()  # traces
-        with Peak() as peak:
-            compute()
-        return HOLES * float(peak.bytes + engine.resident)
+        update()  # traces
+        measure()
+        with Peak() as updating:
+            update()
+        with Peak() as measuring:
+            measure()
+        resident = engine.resident
+        return HOLES * (updating.bytes + resident), HOLES * (measuring.bytes + resident)
