@@ -189,7 +189,8 @@ def compare_sampling(
         rows=tuple(rows),
         sizes=judged([one for one in rows if one.sampling == ways[0]], common.epochs),
         samplings=judged(
-            [one for one in rows if one.batch_size == mini], min(common.epochs, middle.epochs(middle.steps))
+            [one for one in rows if one.batch_size == mini],
+            min(common.epochs, middle.limits.epoch(middle.steps)),
         ),
         slopes=tuple(
             VarianceSlope(moment, found.slope, found.trace, found.examples)

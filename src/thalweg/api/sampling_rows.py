@@ -15,6 +15,7 @@ from thalweg.finder import batch as costs
 from thalweg.finder.sampling import Look, counted, coverage, follow, looks
 from thalweg.records import Direction, Stage, Verdict
 from thalweg.records.sampling import ALL, Moment, SamplingRow, TriedRate
+from thalweg.training.control import Limits
 from thalweg.training.recipe import Recipe
 from thalweg.training.trial import Budget, Execution, Trial
 
@@ -27,27 +28,25 @@ class Arm:
     """One batch size with one sampling, as it is trained."""
 
     name: str
-    size: int
-    examples: int  # of the training part
     recipe: Recipe  # with the rate that was given, if one was
-    steps: int
+    limits: Limits
     cut: bool
     seconds: float  # of an update
     memory: float
 
     @property
-    def per_epoch(self) -> int:
-        """Updates of an epoch: ⌈N/B⌉."""
-        return -(-self.examples // self.size)
+    def size(self) -> int:
+        """Examples of a batch."""
+        return self.limits.batch_size
 
-    def epochs(self, steps: int) -> float:
-        """Return the passes over the data that so many updates make; the last batch of one may be short."""
-        whole, rest = divmod(steps, self.per_epoch)
-        return whole + min(rest * self.size, self.examples) / self.examples
+    @property
+    def steps(self) -> int:
+        """Updates of the whole training."""
+        return self.limits.steps
 
     def until(self, epochs: float) -> int:
         """Return the updates that make so many epochs, as nearly as whole updates do, and at least 1."""
-        return min(self.steps, max(1, round(epochs * self.per_epoch)))
+        return min(self.steps, max(1, round(epochs * self.limits.steps_per_epoch)))
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Common:
         """
         whole = [arm for arm in arms if not arm.cut] or arms
         return cls(
-            min(arm.epochs(arm.steps) for arm in whole),
+            min(arm.limits.epoch(arm.steps) for arm in whole),
             min(arm.steps for arm in arms),
             min(arm.steps * arm.seconds for arm in arms),
         )
@@ -127,8 +126,9 @@ def arms(
         name += "" if way == wanted[0][1] else f", {way}"
         asked = steps_of(budget, workload, recipe, how)
         steps = min(asked, most_updates)
+        trial = Trial(name, Stage.SINGLE, recipe, 0, steps)
         try:
-            try_update(workload, Trial(name, Stage.SINGLE, recipe, 0, steps), how)
+            try_update(workload, trial, how)
         except InputError as error:
             if size in needed:
                 raise
@@ -138,7 +138,7 @@ def arms(
         if cost is None:
             timed = costs.timed(workload, recipe, size, how)
             cost = timed.update_seconds, timed.memory
-        made.append(Arm(name, size, examples, recipe, steps, steps < asked, *cost))
+        made.append(Arm(name, recipe, workload.limits(trial), steps < asked, *cost))
     return made, left_out
 
 
@@ -172,23 +172,22 @@ def row(setting: Setting, arm: Arm, common: Common, progress: Callable[[int], No
     known = [(t.loss, t.rate) for t in tried if t.loss is not None]
     rate = (min(known)[1] if known else None) if grid else arm.recipe.rate
     quick = min(arm.steps, int(common.seconds / arm.seconds + 1e-9))
-    regular = sorted({*looks(arm.steps, arm.per_epoch), same, common.updates})
+    regular = sorted({*looks(arm.steps, arm.limits.steps_per_epoch), same, common.updates})
     found: dict[int, Moment] = {}
     if rate is not None:
         final = trials(rate, setting.final, Stage.SINGLE)
         looked = follow(workload, final, chosen, sorted({*regular, quick}), progress)
         found = {x[0].step: _moment(x, arm) for x in zip(*looked, strict=True)}
     end = found.get(same)
-    limits = workload.limits(Trial(arm.name, Stage.SINGLE, arm.recipe, 0, arm.steps))
-    shown = counted(limits, arm.recipe.sampling, how.root, range(COUNTED_SEEDS), COUNTED_EPOCHS)
+    shown = counted(arm.limits, arm.recipe.sampling, how.root, range(COUNTED_SEEDS), COUNTED_EPOCHS)
     return SamplingRow(
         name=arm.name,
         batch_size=arm.size,
         sampling=arm.recipe.sampling,
-        updates_per_epoch=arm.per_epoch,
+        updates_per_epoch=arm.limits.steps_per_epoch,
         counted=shown.batches,
         steps=arm.steps,
-        epochs=arm.epochs(arm.steps),
+        epochs=arm.limits.epoch(arm.steps),
         cut=arm.cut,
         rate=rate,
         edge=None if rate is None or not grid else {grid[0]: "lowest", grid[-1]: "highest"}.get(rate),
@@ -196,7 +195,7 @@ def row(setting: Setting, arm: Arm, common: Common, progress: Callable[[int], No
         update_seconds=arm.seconds,
         memory_bytes=arm.memory,
         coverage=shown.coverage,
-        coverage_expected=coverage(arm.examples, arm.recipe.sampling),
+        coverage_expected=coverage(arm.limits.train_examples, arm.recipe.sampling),
         moments=tuple(found[step] for step in regular if step in found),
         equal_epochs=end,
         equal_updates=found.get(common.updates),
@@ -264,4 +263,4 @@ def _executed(setting: Setting, trials: Sequence[Trial], steps: int) -> Executio
 def _moment(seeds: Sequence[Look], arm: Arm) -> Moment:
     step = seeds[0].step
     train, validation = (tuple(getattr(x, part) for x in seeds) for part in ("train", "validation"))
-    return Moment(step, arm.epochs(step), train, validation)
+    return Moment(step, arm.limits.epoch(step), train, validation)

@@ -81,7 +81,7 @@ def recipe_data(
         changes["schedule"] = schedules.to_data(schedules.parse(schedule_text))
     data |= {name: value for name, value in changes.items() if value is not None}
     for name in ("rate", "batch_size"):
-        if name in changes and changes[name] is not None and any(s.startswith(f"{name}=") for s in set_):
+        if changes[name] is not None and any(s.startswith(f"{name}=") for s in set_):
             raise InputError(f"--set {name}", "be left out beside its own option", changes[name])
     _set(data, set_)
     if around := wrappers(wrap):

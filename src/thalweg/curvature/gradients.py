@@ -29,13 +29,13 @@ def squared_norms(model: nn.Module, loss: Callable[[Any], Tensor], parts: Iterab
     counts: list[int] = []
     with _buffers_put_back(model):
         for part in parts:
-            summed, level = _gradient(loss(part), parameters), 0
+            summed, level = gradient(loss(part), parameters), 0
             while True:
                 if level == len(waiting):
                     waiting.append(None)
                     totals.append(0.0)
                     counts.append(0)
-                totals[level] += _squared_norm(summed) / 4.0**level
+                totals[level] += squared_norm(summed) / 4.0**level
                 counts[level] += 1
                 neighbour = waiting[level]
                 if neighbour is None:
@@ -47,7 +47,7 @@ def squared_norms(model: nn.Module, loss: Callable[[Any], Tensor], parts: Iterab
     return [total / count for total, count in zip(totals, counts, strict=True)]
 
 
-def _gradient(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+def gradient(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
     """Return the gradient, in float32 at least; zeros for what the loss does not depend on."""
     found = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
     return [
@@ -55,7 +55,8 @@ def _gradient(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
     ]
 
 
-def _squared_norm(tensors: list[Tensor]) -> float:
+def squared_norm(tensors: Sequence[Tensor]) -> float:
+    """Return the squared norm of several tensors together, added up in float64."""
     norms = [torch.linalg.vector_norm(tensor, dtype=torch.float64) for tensor in tensors]
     return float(torch.stack(norms).square().sum())
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from thalweg import seeds
 from thalweg.curvature import NoiseScale, noise_scale, squared_norms
 from thalweg.errors import InputError
+from thalweg.executors.serial import unnoticed
 from thalweg.executors.threads import torch_threads
 from thalweg.records import Stage
 from thalweg.tasks.data.part import moved
@@ -40,11 +41,6 @@ VISIT: Final = 0.03  # seconds that a size is timed in a round, or one update
 SLOW: Final = 1.0  # seconds of an update, above which no larger batch is timed
 FALLEN: Final = 0.8  # of the best throughput; twice in a row below it, and no larger batch is timed
 NEAR: Final = 1.1  # times the least predicted time, or the best throughput: not worth telling apart
-
-
-def unnoticed(done: int) -> None:
-    """Take no notice of progress."""
-    del done
 
 
 class Noise(NamedTuple):

@@ -2,16 +2,19 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from thalweg.executors.serial import unnoticed
 from thalweg.executors.threads import torch_threads
-from thalweg.finder.sampling import unnoticed
 from thalweg.tasks.user_code import isolated_random
-from thalweg.training.engine import ModelEngine, Updates
+from thalweg.training.control import Control
+from thalweg.training.engine import Engine, ModelEngine
+from thalweg.training.loop import train
 from thalweg.training.trial import Execution, Trial, Workload
 
 POINTS: Final = 300  # of a path that are kept, evenly spaced in updates, and both ends
@@ -48,28 +51,32 @@ def walk(
 
     Args:
         workload: the task with its data.
-        trial: what to train; its rate is constant.
+        trial: what to train.
         how: where and with how many threads.
         ways: how many will be held at once.
         progress: called after every update.
     """
     with torch_threads(how.threads), isolated_random(0):
         engine = ModelEngine(workload, trial, how.root, how.device)
+        control = Control(trial.recipe, replace(workload.limits(trial), evaluations=1))
         size = sum(p.numel() for p in engine.parameters)
         count = max(8, min(POINTS, NUMBERS // (ways * max(1, size))))
         kept = set(np.round(np.linspace(0, trial.steps, count)).astype(int).tolist())
         before = _weights(engine)
         points, length = [before], 0.0
-        for step in range(trial.steps):
-            ((losses, _, _),) = engine.update([Updates(0, step, [trial.recipe.rate or 0.0])])
+
+        def note(_: Engine, row: int, control: Control) -> None:
+            nonlocal before, length
+            progress(1)
             now = _weights(engine)
             taken = float(torch.linalg.vector_norm(now - before))
-            progress(1)
-            if not (math.isfinite(losses[0]) and math.isfinite(taken)):
-                break
-            length, before = length + taken, now
-            if step + 1 in kept:
-                points.append(now)
+            if math.isfinite(taken):
+                length, before = length + taken, now
+                if control.progress.step in kept:
+                    points.append(now)
+
+        train(engine, [control], workload, at_boundary=note)
+        progress(trial.steps - control.progress.step)
     held = torch.stack(points).cpu().numpy().astype(np.float32)
     distance = float(torch.linalg.vector_norm(before.double() - points[0].double()))
     return Walk(held, length, distance, engine)

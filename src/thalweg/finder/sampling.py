@@ -1,18 +1,22 @@
 """Trainings that are looked at on their way, and how much of the data an epoch shows."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from thalweg import seeds
+from thalweg.executors.serial import unnoticed
 from thalweg.executors.threads import torch_threads
 from thalweg.records.sampling import WITH_REPLACEMENT
 from thalweg.tasks.data.part import Part
 from thalweg.tasks.user_code import isolated_random
-from thalweg.training.control import STRETCH, Control, Limits
-from thalweg.training.engine import Engine, ModelEngine, Updates
+from thalweg.training.control import Control, Limits
+from thalweg.training.engine import Engine, ModelEngine
 from thalweg.training.fleet.engine import FleetEngine
+from thalweg.training.loop import train
 from thalweg.training.order import Order
 from thalweg.training.trial import Execution, Trial, Workload
 
@@ -48,11 +52,6 @@ def looked_at(part: Part, root: int) -> Part:
     return part.select(seeds.order(root, 0, -2, part.examples)[:LOOKED_AT])
 
 
-def unnoticed(updates: int) -> None:
-    """Take no notice of progress."""
-    del updates
-
-
 def follow(
     workload: Workload,
     trials: Sequence[Trial],
@@ -86,8 +85,10 @@ def follow(
                 engine = FleetEngine(workload, wave, how.root, how.device, how.threads)
             else:
                 engine = ModelEngine(workload, wave[0], how.root, how.device)
-            controls = [Control(trial.recipe, workload.limits(trial)) for trial in wave]
+            limits = [replace(workload.limits(trial), looks=tuple(at)) for trial in wave]
+            controls = [Control(trial.recipe, own) for trial, own in zip(wave, limits, strict=True)]
             found += _followed(engine, controls, workload, part, at, progress)
+        progress(sum(trial.steps for trial in wave) - sum(control.progress.step for control in controls))
     return found
 
 
@@ -99,40 +100,31 @@ def _followed(
     at: Sequence[int],
     progress: Callable[[int], None],
 ) -> list[tuple[Look, ...]]:
-    rows = range(len(controls))
-    found: list[list[Look]] = [[] for _ in rows]
-    live, step = list(rows), 0
-    for goal in at:
-        while step < goal and live:
-            count = min(STRETCH, goal - step)
-            reports = engine.update([Updates(row, step, controls[row].rates(count)) for row in live])
-            for row, report in zip(live, reports, strict=True):
-                controls[row].after_updates(report.losses, report.clipped, report.skipped)
-            step += count
-            progress(count * len(rows))
-            lost = [row for row in live if controls[row].finished]
-            if lost:
-                engine.drop(lost)
-                live = [row for row in live if row not in lost]
-        losses: dict[int, tuple[float | None, float | None]] = dict.fromkeys(rows, (None, None))
-        if live:
-            of = [[x["loss"] for x in engine.measure(live, p)] for p in (part, workload.data.validation)]
-            losses.update(zip(live, zip(*of, strict=True), strict=True))
-        for row in rows:
-            found[row].append(Look(goal, *losses[row]))
-    progress(len(rows) * (at[-1] - step))
-    return [tuple(looked) for looked in found]
+    found: list[dict[int, Look]] = [{} for _ in controls]
+
+    def look(rows: Sequence[int]) -> None:
+        for row, measured in zip(rows, engine.measure(rows, part), strict=True):
+            last = controls[row].progress.evaluations[-1]
+            found[row][last.step] = Look(last.step, measured["loss"], last.loss)
+
+    if at[0] == 0:
+        rows = range(len(controls))
+        losses = [[x["loss"] for x in engine.measure(rows, p)] for p in (part, workload.data.validation)]
+        for row, both in zip(rows, zip(*losses, strict=True), strict=True):
+            found[row][0] = Look(0, *both)
+    train(engine, controls, workload, on_evaluation=look, on_stretch=progress, on_finished=unnoticed)
+    return [tuple(looked.get(step, Look(step, None, None)) for step in at) for looked in found]
 
 
 class Epoch(NamedTuple):
     """What epochs of one way to draw examples showed."""
 
-    batches: int
+    batches: int  # of the epoch that had most
     coverage: float  # mean share of different examples in an epoch
 
 
 def counted(limits: Limits, sampling: str, root: int, trials: Sequence[int], epochs: int) -> Epoch:
-    """Count the batches of an epoch, and how many different examples it shows.
+    """Count the batches until as many examples were drawn as there are, and how many of these are different.
 
     Args:
         limits: how many examples there are, and in what batches.
@@ -145,15 +137,19 @@ def counted(limits: Limits, sampling: str, root: int, trials: Sequence[int], epo
     >>> counted(Limits(9, 3, 10, 4, "loss", Direction.LOWER), "shuffled", 0, [0], 3)
     Epoch(batches=3, coverage=1.0)
     """
-    shares, batches = [], 0
+    shares: list[float] = []
+    most = 0
     for seed in trials:
-        order = Order(limits, sampling, root, seed)
-        for epoch in range(epochs):
-            first = epoch * limits.steps_per_epoch
-            taken = [order.indices(first + place) for place in range(limits.steps_per_epoch)]
-            batches = sum(len(batch) > 0 for batch in taken)
+        order, step = Order(limits, sampling, root, seed), 0
+        for _ in range(epochs):
+            taken: list[NDArray[np.int64]] = []
+            drawn = 0
+            while drawn < limits.train_examples:
+                taken.append(order.indices(step))
+                drawn, step = drawn + len(taken[-1]), step + 1
+            most = max(most, len(taken))
             shares.append(len(np.unique(np.concatenate(taken))) / limits.train_examples)
-    return Epoch(batches, float(np.mean(shares)))
+    return Epoch(most, float(np.mean(shares)))
 
 
 def coverage(examples: int, sampling: str) -> float:

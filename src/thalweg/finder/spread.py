@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from thalweg import seeds
-from thalweg.curvature import gradient_variance
+from thalweg.curvature import gradient_variance, gradients
 from thalweg.records.sampling import WITH_REPLACEMENT
 from thalweg.tasks.data.part import moved
 from thalweg.tasks.user_code import isolated_random
@@ -120,14 +120,12 @@ def gradient(engine: ModelEngine, indices: NDArray[np.int64]) -> list[Tensor]:
         part = moved(part, dtype if dtype == torch.float64 else None, engine.device)
         weight = float(engine.task.weight(part))
         loss: Any = engine.task.loss(engine.model, part)
-        own = torch.autograd.grad(loss * weight, parameters, allow_unused=True, materialize_grads=True)
-        dense = [g.to_dense() if g.is_sparse else g for g in own]
-        total = dense if total is None else list(torch._foreach_add(total, dense))
+        own = gradients.gradient(loss * weight, parameters)
+        total = own if total is None else list(torch._foreach_add(total, own))
         weights += weight
     assert total is not None  # a batch has examples
     return list(torch._foreach_div(total, weights))
 
 
 def _squared(a: list[Tensor], b: list[Tensor]) -> float:
-    apart = torch._foreach_norm(torch._foreach_sub(a, b))
-    return float(torch.stack(list(apart)).double().square().sum())
+    return gradients.squared_norm(torch._foreach_sub(a, b))

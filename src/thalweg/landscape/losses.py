@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from thalweg.errors import TaskError
+from thalweg.executors.serial import unnoticed
 from thalweg.landscape.directions import Direction
 from thalweg.tasks.data.part import Part, leaves, moved
 from thalweg.tasks.task import Task
@@ -134,7 +135,7 @@ class Losses:
         model: nn.Module,
         measure: Measure,
         fleet: bool = True,
-        progress: Callable[[int], None] = lambda count: None,
+        progress: Callable[[int], None] = unnoticed,
     ) -> None:
         self._model, self._measure, self._progress = model, measure, progress
         self.one_by_one = "" if fleet else "it was asked for"

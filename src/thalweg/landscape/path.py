@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from thalweg.errors import ThalwegError
+from thalweg.executors.serial import unnoticed
 from thalweg.landscape.directions import Direction, weights_of
 from thalweg.records import Outcome
 from thalweg.tasks.user_code import isolated_random
@@ -58,7 +59,7 @@ def record(
     trial: Trial,
     how: Execution,
     moments: int,
-    progress: Callable[[int], None] = lambda count: None,
+    progress: Callable[[int], None] = unnoticed,
 ) -> Recorded:
     """Train as ever, and keep the weights at evenly spaced moments, from before the first update to the end.
 

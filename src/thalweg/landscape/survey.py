@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from thalweg.executors.serial import unnoticed
 from thalweg.landscape.directions import Direction, dot, length, random_direction, weights_of
 from thalweg.landscape.losses import Losses, OnPart, Stacks
 from thalweg.landscape.path import Principal, Recorded, principal_plane, random_walk_explained
@@ -47,7 +48,7 @@ def survey(
     part_name: str,
     view: View,
     fleet: bool = True,
-    progress: Callable[[int], None] = lambda count: None,
+    progress: Callable[[int], None] = unnoticed,
 ) -> Landscape:
     """Measure the loss around a trained network, on a part of the data.
 

@@ -38,6 +38,7 @@ class Limits:
     metric: str  # "loss" or a metric of the task
     direction: Direction
     evaluations: int = EVALUATIONS
+    looks: tuple[int, ...] = ()  # after which updates to evaluate, ascending; empty: at even distances
 
     @property
     def evaluate_every(self) -> int:
@@ -45,6 +46,13 @@ class Limits:
         if self.evaluations == 1:
             return self.steps
         return min(self.steps_per_epoch, max(1, self.steps // self.evaluations))
+
+    def next_evaluation(self, step: int) -> int:
+        """Return after how many updates the validation part is measured next; always after the last one."""
+        if self.looks:
+            return next((at for at in self.looks if at > step), self.steps)
+        every = self.evaluate_every
+        return min(step + every - step % every, self.steps)
 
     def epoch(self, step: int) -> float:
         """Return the passes over the training part that so many updates make."""
@@ -108,8 +116,8 @@ class Control:
         """Return how many updates may be done before anything is to be decided: at least 1, at most 32."""
         if "skip_nonfinite" in self.recipe.wrappers:  # a skipped update holds the schedule
             return 1
-        step, every = self.progress.step, self.limits.evaluate_every
-        return min(every - step % every, self.limits.steps - step, STRETCH)
+        step = self.progress.step
+        return min(self.limits.next_evaluation(step) - step, STRETCH)
 
     def rates(self, count: int) -> list[float]:
         """Return the rates of the next updates; the schedule stands still where one was skipped."""
@@ -175,7 +183,7 @@ class Control:
     def evaluation_due(self) -> bool:
         """Tell whether the validation part is to be measured now; always after the last update."""
         step = self.progress.step
-        return not self.finished and (step % self.limits.evaluate_every == 0 or step == self.limits.steps)
+        return not self.finished and step == self.limits.next_evaluation(step - 1)
 
     def after_evaluation(self, measured: Mapping[str, float | None]) -> bool:
         """Take in what was measured ("loss" and the metrics); return whether to keep these weights.

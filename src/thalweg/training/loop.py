@@ -35,6 +35,7 @@ def train(
     workload: Workload,
     *,
     at_boundary: AtBoundary | None = None,
+    on_evaluation: Callable[[Sequence[int]], None] | None = None,
     on_stretch: Callable[[int], None] | None = None,
     on_finished: Callable[[Sequence[int]], None] | None = None,
 ) -> None:
@@ -48,6 +49,7 @@ def train(
         workload: whose validation part is measured when a control asks for it.
         at_boundary: called with engine, row and control after every update and its evaluation: the only
             places where a snapshot is whole. What it raises ends the loop.
+        on_evaluation: called with rows whose validation part has just been measured.
         on_stretch: called with the number of updates that were done, those of all rows together.
         on_finished: called with rows that have just finished, the last time that they are there.
     """
@@ -68,6 +70,8 @@ def train(
             for row, measured in zip(due, engine.measure(due, workload.data.validation), strict=True):
                 if controls[row].after_evaluation(measured):
                     engine.keep(row)
+            if on_evaluation is not None:
+                on_evaluation(due)
         if at_boundary is not None:
             for row in live:
                 at_boundary(engine, row, controls[row])

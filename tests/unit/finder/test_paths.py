@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from small_tasks import EXECUTION, cliff, linear, recipe, trial, workload
 from thalweg.finder.paths import POINTS, plane, walk
+from thalweg.schedules import Step
 
 
 def ways(seed: int, counts: list[int], size: int) -> list[np.ndarray]:
@@ -80,6 +81,16 @@ def test_small_batches_zigzag_more_than_the_full_batch():
     ]
 
     assert ratios == sorted(ratios)
+
+
+def test_a_way_follows_the_schedule():
+    work = workload(linear())
+    still = recipe(rate=0.05, schedule=Step(every=5, ratio=1e-30))
+    found = walk(work, trial(still, 12), EXECUTION)
+
+    assert len(found.points) == 13
+    assert (found.points[5:] == found.points[5]).all()
+    assert (found.points[5] != found.points[4]).any()
 
 
 def test_a_way_ends_before_it_stops_being_numbers():

@@ -73,6 +73,20 @@ def test_an_evaluation_is_due_at_these_steps_and_after_the_last(steps: int, due:
     assert seen == due
 
 
+def test_evaluations_come_where_they_are_asked_for_and_after_the_last_update() -> None:
+    one = control(50, looks=(0, 3, 4, 40))
+    seen, stretches = [], []
+    while not one.finished:
+        stretches.append(one.stretch())
+        one.after_updates([1.0] * stretches[-1])
+        if one.evaluation_due():
+            seen.append(one.progress.step)
+            one.after_evaluation({"loss": 1.0})
+
+    assert seen == [3, 4, 40, 50]
+    assert stretches == [3, 1, 32, 4, 10]  # 32 at most: what one that is lost still costs
+
+
 def test_the_curve_has_window_means_and_its_last_window_may_be_short() -> None:
     one = control(401)
     feed(one, [float(step) for step in range(1, 402)])
