@@ -64,3 +64,12 @@ def order(root: int, seed: int, epoch: int, examples: int) -> NDArray[np.int64]:
     [2, 1, 3, 4, 0]
     """
     return permutation(examples, root, "order", seed, epoch)
+
+
+def sample(root: int, examples: int, count: int) -> NDArray[np.int64]:
+    """Return ``count`` different numbers below ``examples``, always the same ones: in the order of no epoch.
+
+    >>> len(set(sample(root=0, examples=5, count=3).tolist()))
+    3
+    """
+    return permutation(examples, root, "order", 0, -2)[:count]

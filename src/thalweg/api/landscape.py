@@ -97,7 +97,7 @@ def loss_landscape(
     if examples is not None:
         most = Interval(1.0, float(measured_on.examples))
         Integer(None, "", most).check("examples", "the landscape", examples)
-        chosen = seeds.order(seed, 0, -2, measured_on.examples)[:examples]  # of no epoch
+        chosen = seeds.sample(seed, measured_on.examples, examples)
         measured_on = measured_on.select(np.sort(chosen))
     asked = {"epochs": epochs, "steps": steps}
     if epochs is None and steps is None:

@@ -49,7 +49,7 @@ def looked_at(part: Part, root: int) -> Part:
     """Return the training examples on which a loss is measured on the way: all, or a fixed random sample."""
     if part.examples <= LOOKED_AT:
         return part
-    return part.select(seeds.order(root, 0, -2, part.examples)[:LOOKED_AT])
+    return part.select(seeds.sample(root, part.examples, LOOKED_AT))
 
 
 def follow(
