@@ -109,7 +109,7 @@ def footprint(workload: Workload, trials: Sequence[Trial], execution: Execution)
     small = [[replace(t, seed=place) for place, t in enumerate([*trials] * times)] for times in SMALL]
     lines = []
     for few, more in zip(*(taken(workload, fleet, execution) for fleet in small), strict=True):
-        replica = (more - few) / (SMALL[1] - SMALL[0]) / len(trials)
+        replica = max(1.0, (more - few) / (SMALL[1] - SMALL[0]) / len(trials))  # what falls is noise
         lines.append(Line(max(0.0, few - SMALL[0] * len(trials) * replica), replica))
     return Footprint(*lines)
 
